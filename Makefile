@@ -1,0 +1,42 @@
+# make demo   sets everything up and runs the main job: extracting years from sentences
+# make test   sets everything up and passes the tests
+# Another index or build of torch: make test PIP_ARGS='--index-url https://...' TORCH='torch==2.13.0+cpu'
+PYTHON ?= python3
+VENV ?= .venv
+PIP_ARGS ?=
+TORCH ?= $(shell grep '^torch==' constraints.txt)
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: setup demo test test-learning check format clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "wavefront needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) '$(TORCH)'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[dev]'
+	@touch $(READY)
+
+demo: $(READY)
+	$(BIN)/wavefront fit years --out runs/demo --overwrite
+	$(BIN)/wavefront predict runs/demo examples/years.txt
+
+test: $(READY)
+	$(BIN)/python -m pytest -n 2 -m 'not learning'
+
+test-learning: $(READY)
+	$(BIN)/python -m pytest -m learning
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) runs build dist .pytest_cache .mypy_cache .ruff_cache
