@@ -19,7 +19,7 @@ _HOMES = {
     "Sequence": "wavefront.structure",
     "ShapeError": "wavefront.errors",
     "WavefrontError": "wavefront.errors",
-    "unfold": "wavefront.unfold",
+    "unfold": "wavefront.unfolding",
 }
 _PACKAGES = ("cells", "networks", "structure", "wrap")
 

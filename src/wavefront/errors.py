@@ -1,6 +1,6 @@
 """The errors that people meet: each says what was expected, what came, where, and what to do."""
 
-__all__ = ["BackendError", "DataError", "RunError", "SettingsError", "ShapeError", "WavefrontError"]
+__all__ = ["BackendError", "DataError", "RunError", "SettingsError", "ShapeError", "TrainingError", "WavefrontError"]
 
 
 class WavefrontError(Exception):
@@ -25,3 +25,7 @@ class SettingsError(WavefrontError, ValueError):
 
 class RunError(WavefrontError, RuntimeError):
     """A run folder that is missing, damaged, already there, or of something else."""
+
+
+class TrainingError(WavefrontError, RuntimeError):
+    """Training cannot go on: the loss is not finite or has exploded, or memory ran out; the message names the batch and the remedies."""

@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 from wavefront.cell import Cell, Children, Given, advance, check_inputs, check_state, draws_wanted, map_draws, named, state_leaves
 from wavefront.errors import ShapeError
 from wavefront.structure import Sequence
-from wavefront.unfold import sample_draws, unfold
+from wavefront.unfolding import sample_draws, unfold
 
 __all__ = ["Bidirectional", "Recurrent"]
 
