@@ -1,0 +1,40 @@
+"""A first state that is learned."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from wavefront.cell import Cell, advance, draws_wanted
+
+__all__ = ["LearnedStart"]
+
+
+class LearnedStart(Cell[Any]):
+    """A cell whose initial state is a parameter, the same for all sequences; it starts as the cell's own.  [Goodfellow et al. 2016, 10.2.2]
+
+        h(0) = s       h(t) = f(h(t-1), x(t))
+
+    State, x and output as the cell's. It stands wherever there is no state before: at the start, after a reset, at the leaves of a tree.
+
+    >>> from wavefront import cells
+    >>> LearnedStart(cells.LSTM(3, 5)).initial_state(rows=2).c.requires_grad
+    True
+    """
+
+    def __init__(self, cell: Cell):
+        super().__init__(cell.inputs, cell.sizes, cell.outputs, cell.slots, cell.phases)
+        self.cell = cell
+        leaves, self.spec = pytree.tree_flatten(cell.initial_state(1))
+        self.start = nn.ParameterList(nn.Parameter(leaf.detach()[0].clone()) for leaf in leaves)
+
+    def initial_state(self, rows):
+        return pytree.tree_unflatten([part.expand(rows, *part.shape) for part in self.start], self.spec)
+
+    def draws(self, rows):
+        return draws_wanted(self.cell, rows)
+
+    def step(self, state, x, draws=None, phase=0):
+        return advance(self.cell, state, x, draws, phase)
