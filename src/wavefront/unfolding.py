@@ -159,15 +159,15 @@ class Finder:
         self.given = 1 + structure.history
         if slots == "any":
             source, self._owner = structure.in_edges()
-            self.columns = source[:, None].numpy()
-            self.edges = np.searchsorted(self._owner.numpy(), structure.offsets)
+            self.columns = _array(source)[:, None]
+            self.edges = np.searchsorted(_array(self._owner), structure.offsets)
         else:
             assert isinstance(slots, int)
-            self.columns, self.edges = structure.in_slots(slots).numpy(), structure.offsets
+            self.columns, self.edges = _array(structure.in_slots(slots)), structure.offsets
             self._owner = torch.arange(structure.nodes)
 
     def fronts(self) -> Iterator[tuple[slice, list[Places]]]:
-        rows = self.structure.row.numpy()[self._owner.numpy()]
+        rows = _array(self.structure.row)[_array(self._owner)]
         slots = self.columns.shape[1]
         # runs: codes that count up by one, all of them nodes of one block
         step = np.diff(self.columns, axis=0, prepend=0) == 1
@@ -186,12 +186,12 @@ class Finder:
             yield front, places
 
     def ends(self) -> Iterator[Places]:
-        codes = self.structure.ends.numpy()
+        codes = _array(self.structure.ends)
         for part in range(codes.shape[1]):
             yield self._places(codes[:, part], np.arange(len(codes)))
 
     def owner(self, front: slice) -> Tensor:
-        first, last = np.searchsorted(self._owner.numpy(), [front.start, front.stop])
+        first, last = np.searchsorted(_array(self._owner), [front.start, front.stop])
         return self._owner[first:last] - front.start
 
     def _places(self, codes: np.ndarray, rows: np.ndarray) -> Places:
@@ -230,6 +230,14 @@ class States:
     def rows_of(self, value: Tensor, front: slice) -> Tensor:
         """What is held once per row, for the nodes of a front."""
         return value if self.in_order else value.index_select(0, self.row[front])
+
+
+def _array(indices: Tensor) -> np.ndarray:
+    """Indices as NumPy has them. The transforms of torch.func wrap whatever tensor is made under them, indices too."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(indices):
+        indices = torch._C._functorch.get_unwrapped(indices)
+    with torch._C._DisableFuncTorch():
+        return indices.numpy()
 
 
 def _is_cycle(structure: Structure) -> bool:
