@@ -1,0 +1,56 @@
+"""The optimisers, and the moving average of the weights."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from wavefront.learning.settings import Settings
+
+__all__ = ["Average", "optimizer_for"]
+
+
+def optimizer_for(network: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+    """AdamW [Loshchilov and Hutter 2019, arXiv:1711.05101] or Nesterov momentum [Sutskever et al. 2013], with decay of matrices only."""
+    trained = [p for p in network.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.dim() > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(settings.momentum, 0.999), fused=True)
+    return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum, nesterov=settings.momentum > 0, fused=True)
+
+
+class Average:
+    """The weights of a network averaged over its past, which score better than the last ones.   [Polyak and Juditsky 1992]
+
+        m ← m + (1 - d) (w - m)         d = min(decay, (1 + n) / (10 + n)) at step n: a young average forgets its start
+
+    What is not of a floating dtype, or not trained, is the network's own.
+    """
+
+    def __init__(self, network: nn.Module, decay: float):
+        self.decay = decay
+        self._weights: list[Tensor] = [p for p in network.parameters() if p.requires_grad]
+        self._means = [p.detach().clone() for p in self._weights]
+        self._names = [name for name, p in network.named_parameters() if p.requires_grad]
+
+    @torch.no_grad()
+    def add(self, step: int) -> None:
+        torch._foreach_lerp_(self._means, self._weights, 1 - min(self.decay, (1 + step) / (10 + step)))
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Puts the averages in the place of the weights and keeps the weights; a second call undoes it."""
+        for mean, weight in zip(self._means, self._weights):
+            kept = weight.detach().clone()
+            weight.copy_(mean)
+            mean.copy_(kept)
+
+    def state(self) -> dict[str, Tensor]:
+        return dict(zip(self._names, self._means))
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        for name, mean in zip(self._names, self._means):
+            mean.copy_(state[name])

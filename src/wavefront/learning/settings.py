@@ -1,0 +1,46 @@
+"""What can be set about learning, with its meaning, limits and default: the `[learning]` part of a configuration."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["Settings"]
+
+
+class Settings(BaseModel):
+    """How to learn. A task fills in what it knows to be good for its data; whoever trains may override any of it.
+
+    Where 0 makes sense as "none" it means that: no clipping, no averaging, no early stopping, no limit.
+
+    >>> Settings(learning_rate=0.01).schedule
+    'cosine'
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    optimizer: Literal["adamw", "nesterov"] = Field("adamw", description="AdamW, or stochastic gradient descent with Nesterov momentum")
+    learning_rate: float = Field(2e-3, gt=0, description="the highest rate of the schedule")
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        "cosine", description="how the rate goes after the warm-up; the last two end at 0"
+    )
+    warmup: float = Field(0.05, ge=0, lt=1, description="share of the run in which the rate climbs from 0")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Nesterov's momentum; the first beta of AdamW")
+    weight_decay: float = Field(0.01, ge=0, description="decay of matrices (never of biases and gains), times the rate at each step")
+    clip_norm: float = Field(1.0, ge=0, description="the gradient is scaled down to this norm; 0: not")
+    clip_value: float = Field(0.0, ge=0, description="each element of the gradient is cut to this magnitude; 0: not")
+    nonfinite: Literal["stop", "random_step"] = Field(
+        "stop", description="when a gradient is not finite: stop, or take a random step of norm clip_norm (Goodfellow et al., 10.11.1)"
+    )
+    epochs: int = Field(20, ge=0, description="passes over the training data; 0: as many as fit into `minutes`")
+    minutes: float = Field(0.0, ge=0, description="wall-clock time for everything, preparation and report included; 0: no limit")
+    batch_size: int = Field(32, ge=1, description="sequences in a batch")
+    patience: int = Field(0, ge=0, description="stop after so many evaluations without a better score; 0: never")
+    average: float = Field(
+        0.0, ge=0, lt=1, description="decay of a moving average of the weights, which is what is scored and kept; 0: none"
+    )
+    keep: Literal["best", "last"] = Field("best", description="which weights are kept: the best on the validation data, or the last")
+    seed: int = Field(0, ge=0, lt=2**63, description="of the first weights, the order of batches and dropout")
+    checkpoint_seconds: float = Field(30.0, ge=0, description="at most so much work is lost when the process is killed")
+    device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description='"cpu", "cuda" or "cuda:1"')
