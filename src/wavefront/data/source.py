@@ -1,0 +1,173 @@
+"""A data set with its splits: what a task sees of files, queries and generators."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from wavefront.data.layout import SPLITS, layout
+from wavefront.data.readers import READERS, Column, Options, Reader, Row
+from wavefront.data.readers.reader import ending, stem
+from wavefront.data.readers.sql import Sql
+from wavefront.data.split import HashSplit
+from wavefront.data.years import Years
+from wavefront.errors import DataError
+
+__all__ = ["GENERATORS", "Source", "open_source"]
+
+GENERATORS = {"years": Years}
+SHARES = {"test": 0.1, "valid": 0.1}  # of the rows, where the files do not give these splits
+
+
+class Source:
+    """Rows of named, typed columns, by split; nothing is held in memory as a whole.
+
+    path     as given; name: that of the data, for runs/<name>
+    format   of the reader: "csv", "tsv", "jsonl", "parquet", "sql", "conll", "conllu", "parallel", "folder of classes", "ts", "ucr",
+             "text", "generator"
+    columns  `Column(name, kind)` of every row
+    given    the splits that the files give: ("train", "test"), or () for a single file
+    splits   those that there are: train, valid and test, and what a generator has beside; what is not given is cut by `HashSplit`: from
+             train 10 % for valid, and 10 % for test too if neither is given
+    ignored  files of a folder that are no data, and so were not read
+    """
+
+    def __init__(self, path: str, name: str, parts: Mapping[str, Sequence[Reader]], options: Options, ignored: Sequence[Path] = ()):
+        self.path, self.name, self.options, self.ignored = path, name, options, tuple(ignored)
+        self._parts = dict(parts)
+        readers = list(chain(*self._parts.values()))
+        self.format, self.columns = readers[0].format, readers[0].columns
+        for reader in readers[1:]:
+            if reader.columns != self.columns:
+                raise DataError(
+                    f"{reader.path}: has columns {_named(reader.columns)}, but {readers[0].path} {_named(self.columns)}. They must agree: as"
+                    " one data set the files need the same columns; a kind guessed differently is settled by kinds=."
+                )
+        self.given = tuple(split for split in self._parts if split != "all")
+        self._rest = "all" if "all" in self._parts else "train"
+        shares = {split: share for split, share in SHARES.items() if split not in self._parts and not (split == "test" and self.given)}
+        self._cut = HashSplit(lambda: self._stream(self._rest), shares)
+        self.splits = tuple(s for s in (*SPLITS, *self.given) if s in {*self.given, *shares, "train"})
+        self.splits = tuple(dict.fromkeys(self.splits))
+
+    def rows(self, split: str = "all") -> Iterator[Row]:
+        """The rows of a split ("all": of every one, as the files stand), in the same order every time. Call it again to start anew."""
+        if split == "all":
+            return chain.from_iterable(self._stream(part) for part in self._parts)
+        if split not in self.splits:
+            raise DataError(f"{self.path}: has no split {split!r}; it has {', '.join(self.splits)}.")
+        if split in self._cut.shares or (self._cut.shares and split == "train"):
+            return self._cut.select(split)
+        return self._stream(split)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of all content, for a run that is resumed: other data gives another."""
+        digest = hashlib.sha256()
+        for split, readers in self._parts.items():
+            for reader in readers:
+                digest.update(f"{split} {reader.fingerprint()}\n".encode())
+        return digest.hexdigest()
+
+    def describe(self) -> dict[str, Any]:
+        """What a saved run keeps, as JSON: `read_inputs` and `open_source(like=...)` read other files in the same way by it."""
+        kinds = {column.name: column.kind for column in self.columns}
+        return {"name": self.name, "format": self.format, "columns": kinds, "options": self.options.to_json()}
+
+    def _stream(self, part: str) -> Iterator[Row]:
+        return chain.from_iterable(reader.rows() for reader in self._parts[part])
+
+    def __repr__(self) -> str:
+        return f"Source({self.path!r}, {self.format}: {_named(self.columns)}; {', '.join(self.splits)})"
+
+
+def open_source(
+    path: str | Path,
+    *,
+    query: str | None = None,
+    kinds: Mapping[str, str] | None = None,
+    header: bool | None = None,
+    missing: str = "refuse",
+    series: Sequence[str] = (),
+    id: str | None = None,
+    time: str | None = None,
+    format: str | None = None,
+    like: Mapping[str, Any] | None = None,
+) -> Source:
+    """A file, a folder, a database with a query, or the name of a generator ("years") as a `Source`.
+
+    The format is seen from the names and first lines; the keywords are those of `Options`. `like`: what `Source.describe` gave of the
+    data that a run was trained on; columns of the same names then have the same kinds.
+
+    >>> source = open_source("years")
+    >>> source.columns
+    (Column(name='tokens', kind='symbols'), Column(name='tags', kind='symbols'))
+    >>> row = next(source.rows("train"))
+    >>> len(row["tokens"]) == len(row["tags"])
+    True
+    """
+    options = Options(dict(kinds or {}), header, missing, tuple(series), id, time, query, format)
+    place = Path(path)
+    if not place.exists():
+        if str(path) in GENERATORS:
+            return Source(str(path), str(path), GENERATORS[str(path)].parts(), options)
+        raise _not_found(str(path))
+    if like is not None and not options.to_json():
+        options = Options.from_json({**like["options"], "query": None})
+    if query is not None:
+        return Source(str(path), stem(place), {"all": [Sql(place, options)]}, options)
+    parts, ignored = layout(place)
+    chosen = {split: [_reader(file, options, like) for file in files] for split, files in parts.items()}
+    return Source(str(path), stem(place.resolve()), _agreeing(chosen, options), options, ignored)
+
+
+def _reader(path: Path, options: Options, like: Mapping[str, Any] | None = None) -> Reader:
+    """The reader that recognises a file; with `like` under the kinds that the columns had."""
+    wanted = options.format
+    if wanted is not None:
+        found = next((r for r in READERS if r.format == wanted), None)
+        if found is None:
+            raise DataError(f"format= is one of {', '.join(sorted(r.format for r in READERS))}; got {wanted!r}.")
+    else:
+        found = next((r for r in READERS if r.recognises(path)), None)
+        if found is None:
+            raise DataError(
+                f"{path}: of no format known by its ending {ending(path)!r}. Known: .csv .tsv .jsonl .parquet .conll .conllu .ts .txt"
+                " (each also .gz), a DuckDB database with query=, a folder. Name it with format=."
+            )
+    return _with_kinds(found, path, options, like["columns"]) if like else found(path, options)
+
+
+def _with_kinds(found: type[Reader], path: Path, options: Options, kinds: Mapping[str, str]) -> Reader:
+    """A reader whose columns have the kinds given, where it has such columns."""
+    reader = found(path, options)
+    changed = {c.name: kinds[c.name] for c in reader.columns if kinds.get(c.name, c.kind) != c.kind}
+    if not changed:
+        return reader
+    return found(path, Options(**{**options.__dict__, "kinds": {**options.kinds, **changed}}))
+
+
+def _agreeing(parts: dict[str, list[Reader]], options: Options) -> dict[str, list[Reader]]:
+    """A column that looks like numbers in one file and like text in another (a small test file, say) is text in all."""
+    kinds: dict[str, set[str]] = {}
+    for reader in chain(*parts.values()):
+        for column in reader.columns:
+            kinds.setdefault(column.name, set()).add(column.kind)
+    mixed = {name: "text" for name, seen in kinds.items() if seen == {"number", "text"}}
+    return {split: [_with_kinds(type(r), r.path, options, mixed) if mixed else r for r in readers] for split, readers in parts.items()}
+
+
+def _not_found(path: str) -> DataError:
+    from difflib import get_close_matches
+
+    parent = Path(path).parent
+    near = get_close_matches(Path(path).name, [p.name for p in parent.iterdir()] if parent.is_dir() else [], 1)
+    near += get_close_matches(path, GENERATORS, 1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return DataError(f"{path}: no such file or folder, and no generator ({', '.join(GENERATORS)}).{hint}")
+
+
+def _named(columns: Sequence[Column]) -> str:
+    return ", ".join(f"{name} ({kind})" for name, kind in columns)

@@ -1,0 +1,64 @@
+"""The split that nobody gave: by a hash of each row's content, so that a row is in the same split tomorrow, wherever it stands."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+__all__ = ["HashSplit", "position"]
+
+SMALL = 1000  # rows below which the shares are counted out, so that no split comes out empty
+
+
+def position(row: dict[str, Any]) -> float:
+    """Where a row falls in [0, 1): SHA-256 of its content. Rows of equal content fall together, so that none is in two splits.
+
+    >>> position({"text": "a", "label": "x"}) == position({"label": "x", "text": "a"})
+    True
+    """
+    digest = hashlib.sha256()
+    for name in sorted(row):
+        value = row[name]
+        if isinstance(value, np.ndarray):
+            content = repr(value.shape).encode() + np.ascontiguousarray(value, dtype="<f4").tobytes()
+        else:
+            content = repr(value).encode("utf-8", "surrogatepass")
+        digest.update(b"%d %d " % (len(name.encode()), len(content)) + name.encode() + content)
+    return int.from_bytes(digest.digest()[:8], "big") / 2**64
+
+
+class HashSplit:
+    """Cuts shares from a stream of rows: {"test": 0.1, "valid": 0.1} -> the rows lowest by `position` are test, the next valid, the
+    rest train. With fewer than 1,000 rows the borders lie at the rank of that share (at least one row each), else at the share.
+    """
+
+    def __init__(self, rows: Callable[[], Iterable[dict[str, Any]]], shares: dict[str, float]):
+        self.rows, self.shares = rows, shares
+        self._borders: dict[str, float] | None = None
+
+    @property
+    def borders(self) -> dict[str, float]:
+        """split -> the position below which a row is of it (and not of the one before)."""
+        if self._borders is None:
+            places: list[float] = []
+            for row in self.rows():
+                places.append(position(row))
+                if len(places) == SMALL:
+                    break
+            self._borders, upper, rank = {}, 0.0, 0
+            places.sort()
+            for split, share in self.shares.items():
+                upper += share
+                rank += max(1, round(share * len(places)))
+                self._borders[split] = upper if len(places) == SMALL else [*places, 1.0, 1.0][min(rank, len(places))]
+        return self._borders
+
+    def split_of(self, row: dict[str, Any]) -> str:
+        place = position(row)
+        return next((split for split, border in self.borders.items() if place < border), "train")
+
+    def select(self, split: str) -> Iterator[dict[str, Any]]:
+        return (row for row in self.rows() if self.split_of(row) == split)
