@@ -5,17 +5,16 @@
 "If we ask a machine learning model to read each sentence and extract the year in which the narrator went to Nepal, we would like it to
 recognize the year 2009 as the relevant piece of information, whether it appears in the sixth word or in the second word of the sentence."
 
-A grammar writes the sentences. Every number is drawn from the same range, whether it is a year or something else (a price, a room, a
-count, a flight, an address), and both stand in the same places: as the subject, as the object, in front of the sentence, at its end.
-What a number is, only the words around it say, before it ("in room 2009") or after it ("In 2009 villages ..."), up to four words away
-("between 2009 and 2011 dollars").
+A grammar writes the sentences. What is said of years is said in the same places of prices, rooms, counts, flights and addresses, with
+numbers drawn from the same range: as subject, as object, in front of the sentence, at its end. Which of them a number is, only the words
+around it say: before it ("in room 2009"), after it ("In 2009 villages ..."), up to four words away ("between 2009 and 2011 dollars").
 
-A clause's template is the order of its parts; a hash gives each template to one of train, valid and test. Then
+The template of a clause is the order of its parts, whatever its numbers are. A hash gives each template to train, valid or test:
 
-    train   up to `TRAINED` = 16 words, so that numbers are at positions 0 to 15
+    train   sentences of at most `TRAINED` = 16 words, so that numbers stand at positions 0 to 14
     valid   as long, of other templates
-    test    of templates again others, 17 words or more, all numbers at positions 16 and after: lengths and positions never trained on
-    long    three times longer than any sentence trained on, 48 words or more, numbers anywhere
+    test    of templates again others, more than 16 words, all numbers at positions 16 and after: lengths and positions never trained on
+    long    of the templates of test, 48 words or more, three times the longest sentence of train; numbers anywhere
 """
 
 from __future__ import annotations
@@ -31,60 +30,49 @@ __all__ = ["TRAINED", "Years"]
 
 TRAINED = 16  # words: the longest sentence of train
 SIZES = {"train": 4000, "valid": 500, "test": 1000, "long": 300}  # sentences
+NUMBERS = (1500, 2100)  # every number, whatever it counts
+YEARS = 0.45  # the share of years among the places for a number: to call every number a year gives F1 2 · 0.45 / (1 + 0.45) = 0.62
 
-PEOPLE = "I|we|they|she|he|Maria|my sister|our teacher|the old man|her friends|two students|Tom|Ana|the whole family|nobody|Kofi|my uncle"
-PLACES = "Nepal|Lima|Peru|Kenya|Rome|the coast|Oslo|the mountains|Chile|a small island|Dublin|the capital|Hanoi|Cairo|the lake|Bergen"
-WENT = "went to {place}|moved to {place}|came back from {place}|travelled through {place}|lived in {place}|worked in {place}|left {place}"
-WENT += "|met {person} in {place}|built a boat|sold the farm|got married|studied music|opened a shop in {place}|wrote a long letter"
-WENT += "|learned to swim|planted trees near {place}|lost the keys|drove to {place}|saw {person} again"
-MONTHS = "January|March|May|June|July|October|December"
-STREETS = "Oak Street|Park Road|River Lane|Station Street|Mill Road|Church Lane"
-THINGS = "birds|tickets|books|people|villages|visitors|stones|letters|chairs|miles|photographs|apples|sheep|guests|soldiers|bottles|trees"
-EVENTS = "election|flood|season|festival|championship|harvest|treaty|fire|exhibition|census|strike|winter"
-GOODS = "a boat|the piano|a used car|the tickets|an old clock|two horses|the painting|the trip"
-
+# In the phrases below # is a number, {name} one of the phrases of that name, | parts alternatives.
 PHRASES = {
-    # YEAR and NUMBER are the same draw; what they are is what is learned
-    "year adverb": "in YEAR|in YEAR|in YEAR|since YEAR|until YEAR|before YEAR|after YEAR|around YEAR|by YEAR|in early YEAR|in late YEAR"
-    "|in the year YEAR|in the summer of YEAR|in the winter of YEAR|in {month} YEAR|back in YEAR|from YEAR to YEAR|between YEAR and YEAR"
-    "|during YEAR|at the end of YEAR|during the YEAR {event}|after the YEAR {event}|before the YEAR {event}|until {month} YEAR",
-    "number adverb": "in room NUMBER|in room NUMBER|in NUMBER {things}|in about NUMBER minutes|in apartment NUMBER|on flight NUMBER"
-    "|before flight NUMBER|after flight NUMBER|after NUMBER days|before NUMBER {things}|around NUMBER {things}|by bus NUMBER"
-    "|at NUMBER {street}|from NUMBER {street}|from gate NUMBER to gate NUMBER|from NUMBER to NUMBER {things}|for NUMBER dollars"
-    "|for $ NUMBER|for less than $ NUMBER|between NUMBER and NUMBER dollars|between room NUMBER and room NUMBER|with NUMBER {things}"
-    "|near NUMBER {street}|until page NUMBER|during NUMBER nights|since page NUMBER|at the end of NUMBER days|with the NUMBER {things}"
-    "|in the last NUMBER {things}|until room NUMBER|on page NUMBER|of the NUMBER {things}",
+    "year adverb": "in #|in #|in #|since #|until #|before #|after #|around #|by #|in early #|in late #|in the year #|in the summer of #"
+    "|in the winter of #|in {month} #|back in #|from # to #|between # and #|during #|at the end of #|during the # {event}"
+    "|after the # {event}|before the # {event}|until {month} #|sometime in #|for the # {event}|long before #|with the # {event}",
+    "other adverb": "in room #|in room #|in # villages|in # houses|in about # minutes|in apartment #|on flight #|before flight #"
+    "|after flight #|after # days|after # miles|after # steps|before # witnesses|around # tables|by bus #|at # {street}|near # {street}"
+    "|from # {street}|from gate # to gate #|between gate # and gate #|between # and # dollars|from # to # dollars|for # dollars|for $ #"
+    "|for less than $ #|for the # dollars|with # guests|with the # guests|until page #|since page #|until room #|during # nights"
+    "|during the # nights|in the last # days|long before page #|at the end of # days|in early # copies|sometime in room #",
     "plain adverb": "by train|with two friends|on a cold morning|against all advice|without any money|after a long walk|in the rain"
-    "|for the first time|with {person}|in a hurry|near {place}|on the way to {place}|because of the weather",
-    "year object": "remembered YEAR well|never forgot YEAR|wrote a book about YEAR|missed the YEAR {event}|won the YEAR {event}"
-    "|talked about YEAR|called YEAR a good year|saw the YEAR {event}|spoke of the summer of YEAR|planned for {month} YEAR",
-    "number object": "counted NUMBER {things}|paid NUMBER dollars for {goods}|paid $ NUMBER for {goods}|booked room NUMBER|missed flight NUMBER"
-    "|sold NUMBER {things}|saw the NUMBER {things}|talked about NUMBER {things}|lived at NUMBER {street}|called room NUMBER a good place"
-    "|wrote NUMBER {things}|won NUMBER dollars|remembered NUMBER {things} well|spoke of the NUMBER {things}|planned for NUMBER {things}",
-    "year subject": "YEAR was a good year for {person}|YEAR began with snow in {place}|YEAR brought many changes|the year YEAR changed {place}"
-    "|the YEAR {event} changed {place}|YEAR ended in silence|{month} YEAR was cold|the summer of YEAR was hot",
-    "number subject": "NUMBER {things} were enough for {person}|NUMBER {things} came to {place}|room NUMBER was cold|flight NUMBER was late"
-    "|NUMBER dollars were too much|the NUMBER {things} changed {place}|NUMBER {street} was empty|page NUMBER was missing"
-    "|$ NUMBER was a good price|bus NUMBER ended in {place}",
-    "person": PEOPLE,
-    "verb": WENT,
+    "|for the first time|with {other}|in a hurry|near {place}|on the way to {place}|in spite of the weather",
+    "year object": "remembered # well|never forgot #|wrote a book about #|missed the # {event}|won the # {event}|talked about #"
+    "|called # a good year|saw the # {event}|spoke of the summer of #|planned for {month} #|waited for #|lost everything in #",
+    "other object": "remembered # names|never forgot room #|wrote # pages about {place}|missed flight #|won # dollars|talked about # things"
+    "|called # witnesses|saw the # birds|spoke of the # visitors|planned for # guests|waited for bus #|lost everything in room #"
+    "|counted # birds|paid # dollars for {goods}|paid $ # for {goods}|booked room #|sold # tickets|lived at # {street}",
+    "year subject": "# was a good year for {other}|# began with snow in {place}|# brought many changes|the year # changed {place}"
+    "|the # {event} changed {place}|# ended in silence|{month} # was cold|the summer of # was hot|# had been kind to {other}",
+    "other subject": "# dollars were enough for {other}|# visitors came to {place}|# people brought flowers|room # was cold"
+    "|the # soldiers left {place}|flight # was late|# {street} was empty|page # was missing|$ # was a good price|bus # ended in {place}"
+    "|# letters had been lost|the # guests were kind to {other}",
+    "person": "I|I|we|they|she|he|Maria|my sister|our teacher|the old man|her friends|two students|Tom|Ana|nobody|Kofi|my uncle",
+    "other": "me|us|them|him|Maria|my sister|our teacher|the old man|her friends|two students|Tom|Ana|everybody|Kofi|my uncle",
+    "verb": "went to {place}|went to {place}|moved to {place}|came back from {place}|travelled through {place}|worked in {place}|left {place}"
+    "|met {other} in {place}|built a boat|sold the farm|got married|studied music|opened a shop in {place}|wrote a long letter"
+    "|learned to swim|planted trees near {place}|lost the keys|drove to {place}|saw {other} again",
+    "place": "Nepal|Lima|Peru|Kenya|Rome|the coast|Oslo|the mountains|Chile|a small island|Dublin|the capital|Hanoi|Cairo|the lake|Bergen",
+    "month": "January|March|May|June|July|October|December",
+    "street": "Oak Street|Park Road|River Lane|Station Street|Mill Road|Church Lane",
+    "event": "election|flood|season|festival|championship|harvest|treaty|fire|exhibition|census|strike|winter",
+    "goods": "a boat|the piano|a used car|the tickets|an old clock|two horses|the painting|the trip",
+    "saying": "{person} said that|{person} thought that|everybody in {place} knew that|the letter from {place} says that",
+    "lead": "as far as {person} could tell|to the surprise of {other}|on the way from {place} to {place}|without a word to {other}"
+    "|long after the others were asleep|when the rain finally stopped|with nothing but a map and some bread"
+    "|although {person} did not believe a word of it|because the road to {place} was closed again",
+    "joint": ", and|, but|and then|; then|, so|while|, although|because",
 }
-FILLERS = {"person": PEOPLE, "place": PLACES, "month": MONTHS, "street": STREETS, "things": THINGS, "event": EVENTS, "goods": GOODS}
-CHOICES = {name: phrases.split("|") for name, phrases in {**FILLERS, **PHRASES}.items()}
-
-LEADS = (
-    "as far as {person} could tell",
-    "to the surprise of {person}",
-    "on the way from {place} to {place}",
-    "without a word to {person}",
-    "long after the others were asleep",
-    "when the rain finally stopped",
-    "with nothing but a map and some bread",
-    "although {person} did not believe a word of it",
-    "because the road to {place} was closed again",
-)
-SAYING = ("{person} said that", "{person} thought that", "everybody in {place} knew that", "the letter from {place} says that")
-JOINTS = ", and|, but|and then|; later|, so|while|, although|because"
+CHOICES = {name: phrases.split("|") for name, phrases in PHRASES.items()}
+NUMBERED = ("adverb", "object", "subject")  # parts of a template that hold a number: of a year or of something else
 
 Word = tuple[str, str]  # a token and its tag
 Template = tuple[str, ...]
@@ -132,13 +120,14 @@ class Years(Reader):
 
 
 def _short(random: Random, split: str) -> list[Word]:
-    """A sentence of at most `TRAINED` words, some of them two clauses."""
+    """At most `TRAINED` words; some sentences are of two clauses."""
     while True:
         words = _clause(random, split)
-        if random.random() < 0.3:
-            words = [*words, *_plain(random.choice(JOINTS.split("|"))), *_clause(random, split)]
-        elif random.random() < 0.2:
-            words = [*_words(random, random.choice(SAYING)), *words]
+        form = random.random()
+        if form < 0.3:
+            words += _phrase(random, "joint") + _clause(random, split)
+        elif form < 0.4:
+            words = _phrase(random, "saying") + words
         if len(words) < TRAINED:
             return _sentence(words)
 
@@ -148,19 +137,19 @@ def _late(random: Random, split: str) -> list[Word]:
     words: list[Word] = []
     while len(words) < TRAINED:
         if random.random() < 0.5:
-            words += [*_words(random, random.choice(LEADS)), *_plain(",")]
+            words += [*_phrase(random, "lead"), (",", "O")]
         else:
-            words += [*_template(random, ("person", "verb", "plain adverb")), *_plain(random.choice(JOINTS.split("|")))]
-    return _sentence([*words, *_clause(random, split)])
+            words += _written(random, ("person", "verb", "plain adverb")) + _phrase(random, "joint")
+    return _sentence(words + _clause(random, split))
 
 
 def _long(random: Random, split: str) -> list[Word]:
-    """Clauses of all kinds, until there are three times as many words as in any sentence of train."""
+    """Clauses of the templates of test, until there are three times as many words as in any sentence of train."""
     words = _clause(random, "test")
     while len(words) < 3 * TRAINED:
-        words += _plain(random.choice(JOINTS.split("|")))
+        words += _phrase(random, "joint")
         if random.random() < 0.4:
-            words += [*_words(random, random.choice(LEADS)), *_plain(",")]
+            words += [*_phrase(random, "lead"), (",", "O")]
         words += _clause(random, "test")
     return _sentence(words)
 
@@ -168,18 +157,17 @@ def _long(random: Random, split: str) -> list[Word]:
 def _clause(random: Random, split: str) -> list[Word]:
     """A clause with at least one number, of a template that belongs to the split."""
     while True:
-        template = _draw_template(random)
-        if any(part.startswith(("year", "number")) for part in template) and home(template) == split:
-            return _template(random, template)
+        template = _template(random)
+        if any(part in NUMBERED for part in template) and home(template) == split:
+            return _written(random, template)
 
 
-def _draw_template(random: Random) -> Template:
-    adverbs = ("year adverb", "number adverb", "plain adverb")
-    front: Template = (random.choice(adverbs), random.choice((",", ",", ""))) if random.random() < 0.4 else ()
-    core = random.choice((("person", "verb"), ("person", "verb"), ("person", "{} object"), ("{} subject",)))
-    role = random.choice(("year", "number"))
-    back = tuple(random.choice(adverbs) for _ in range(random.choice((0, 1, 1, 2, 2))))
-    return (*front, *(part.format(role) for part in core), *back)
+def _template(random: Random) -> Template:
+    adverbs = ("adverb", "adverb", "plain adverb")
+    front: Template = (random.choice(adverbs), *random.choice(((",",), (",",), ()))) if random.random() < 0.4 else ()
+    core = random.choice((("person", "verb"), ("person", "verb"), ("person", "object"), ("subject",)))
+    back = tuple(random.choice(adverbs) for _ in range(random.choice((0, 1, 1, 2, 2, 3))))
+    return front + core + back
 
 
 def home(template: Template) -> str:
@@ -188,28 +176,30 @@ def home(template: Template) -> str:
     return "train" if share < 2 / 3 else "valid" if share < 5 / 6 else "test"
 
 
-def _template(random: Random, template: Template) -> list[Word]:
+def _written(random: Random, template: Template) -> list[Word]:
     words: list[Word] = []
     for part in template:
-        words += _words(random, random.choice(CHOICES[part])) if part in CHOICES else _plain(part)
+        if part in NUMBERED:
+            year = random.random() < YEARS
+            words += _phrase(random, f"{'year' if year else 'other'} {part}", "B-YEAR" if year else "O")
+        else:
+            words += _phrase(random, part) if part in CHOICES else [(part, "O")]
     return words
 
 
-def _words(random: Random, phrase: str) -> list[Word]:
-    """A phrase with its fillers and numbers drawn."""
+def _phrase(random: Random, name: str, tag: str = "O") -> list[Word]:
+    """One of the phrases of a name, its fillers and numbers drawn, two numbers in ascending order; `tag` is what its numbers are."""
     found: list[Word] = []
-    for word in phrase.split():
-        if word in ("YEAR", "NUMBER"):
-            found.append((str(random.randrange(1000, 3000)), "B-YEAR" if word == "YEAR" else "O"))
+    phrase = random.choice(CHOICES[name]).split()
+    numbers = iter(sorted(random.randrange(*NUMBERS) for word in phrase if word == "#"))
+    for word in phrase:
+        if word == "#":
+            found.append((str(next(numbers)), tag))
         elif word.startswith("{"):
-            found += _plain(random.choice(CHOICES[word[1:-1]]))
+            found += _phrase(random, word[1:-1])
         else:
             found.append((word, "O"))
     return found
-
-
-def _plain(text: str) -> list[Word]:
-    return [(word, "O") for word in text.split()]
 
 
 def _sentence(words: list[Word]) -> list[Word]:

@@ -131,9 +131,9 @@ def missing_values(where: str, count: int, size: int) -> DataError:
     )
 
 
-ENDINGS = frozenset(
-    ".gz .csv .tsv .tab .jsonl .ndjson .json .parquet .pq .conllu .conll .iob .iob2 .bio .txt .text .ts .duckdb .db".split()
-)
+TABLES = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".json", ".parquet", ".pq", ".duckdb", ".db")
+SEQUENCES = (".conllu", ".conll", ".iob", ".iob2", ".bio", ".ts", ".txt", ".text")
+ENDINGS = {".gz", *TABLES, *SEQUENCES}
 
 
 def ending(path: Path) -> str:
