@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from wavefront.cell import Cell, advance, draws_wanted
+from wavefront.cell import Cell, advance, draws_wanted, is_size
 
 __all__ = ["LearnedStart"]
 
@@ -27,11 +27,11 @@ class LearnedStart(Cell[Any]):
     def __init__(self, cell: Cell):
         super().__init__(cell.inputs, cell.sizes, cell.outputs, cell.slots, cell.phases)
         self.cell = cell
-        leaves, self.spec = pytree.tree_flatten(cell.initial_state(1))
-        self.start = nn.ParameterList(nn.Parameter(leaf.detach()[0].clone()) for leaf in leaves)
+        self.start = nn.ParameterList(nn.Parameter(leaf.detach()[0].clone()) for leaf in pytree.tree_leaves(cell.initial_state(1)))
 
     def initial_state(self, rows):
-        return pytree.tree_unflatten([part.expand(rows, *part.shape) for part in self.start], self.spec)
+        parts = [part.expand(rows, *part.shape) for part in self.start]
+        return pytree.tree_unflatten(parts, pytree.tree_structure(self.sizes, is_leaf=is_size))
 
     def draws(self, rows):
         return draws_wanted(self.cell, rows)
