@@ -11,7 +11,7 @@ from wavefront.data.readers import READERS, Options, Row, words
 from wavefront.data.readers.conll import Conll
 from wavefront.data.readers.jsonl import as_kind, parse
 from wavefront.data.readers.parallel import Parallel
-from wavefront.data.readers.reader import lines
+from wavefront.data.readers.reader import finite, lines
 from wavefront.data.readers.text import Text
 from wavefront.data.source import open_source
 from wavefront.errors import DataError
@@ -113,7 +113,9 @@ def _row(found: Mapping[str, Any], like: Mapping[str, Any], needed: Sequence[str
         if kind == "symbols" and isinstance(value, str):
             row[name] = words(value)
         else:
-            row[name] = as_kind(value, kind, f"{where}, key {name!r}", like["options"].get("missing", "refuse"))
+            row[name] = as_kind(value, kind, f"{where}, key {name!r}")
+            if kind in ("number", "series") and value is not None:
+                row[name], _ = finite(row[name], f"{where}, key {name!r}", like["options"].get("missing", "refuse"))
     return _complete(row, needed, where)
 
 

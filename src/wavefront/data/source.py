@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -76,8 +77,14 @@ class Source:
         kinds = {column.name: column.kind for column in self.columns}
         return {"name": self.name, "format": self.format, "columns": kinds, "options": self.options.to_json()}
 
+    def masked(self) -> Counter[str]:
+        """column -> how many values the latest pass over the files masked (`missing="mask"`)."""
+        return sum((reader.masked for reader in chain(*self._parts.values())), Counter())
+
     def _stream(self, part: str) -> Iterator[Row]:
-        return chain.from_iterable(reader.rows() for reader in self._parts[part])
+        for reader in self._parts[part]:
+            reader.masked.clear()
+            yield from reader.rows()
 
     def __repr__(self) -> str:
         return f"Source({self.path!r}, {self.format}: {_named(self.columns)}; {', '.join(self.splits)})"
@@ -114,8 +121,8 @@ def open_source(
         if str(path) in GENERATORS:
             return Source(str(path), str(path), GENERATORS[str(path)].parts(), options)
         raise _not_found(str(path))
-    if like is not None and not options.to_json():
-        options = Options.from_json({**like["options"], "query": None})
+    if like is not None and not options.to_json():  # its kinds come by the columns, of which there may be fewer here
+        options = Options.from_json({**like["options"], "query": None, "kinds": {}})
     if query is not None:
         return Source(str(path), stem(place), {"all": [Sql(place, options)]}, options)
     parts, ignored = layout(place)

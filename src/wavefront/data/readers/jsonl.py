@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from wavefront.data.readers.reader import Column, Options, Reader, Row, empty_file, ending, finite, lines
-from wavefront.data.readers.table import as_series
+from wavefront.data.readers.convert import as_series
+from wavefront.data.readers.reader import Column, Options, Reader, Row, empty_file, ending, lines
 from wavefront.errors import DataError
 
 __all__ = ["Jsonl", "as_kind", "parse", "series"]
@@ -69,15 +69,17 @@ class Jsonl(Reader):
     def value(self, value: Any, name: str, kind: str, where: str) -> Any:
         if name in self.nested or (kind == "text" and name in self.options.kinds and isinstance(value, (int, float))):
             return json.dumps(value)
-        return as_kind(value, kind, f"{where}, key {name!r}", self.options.missing)
+        where = f"{where}, key {name!r}"
+        value = as_kind(value, kind, where)
+        return self.finite(value, name, where) if kind in ("number", "series") and value is not None else value
 
 
-def as_kind(value: Any, kind: str, where: str, missing: str = "refuse") -> Any:
-    """A value of JSON as one of a column's kind, or `DataError`; null is None (spans: an empty list)."""
+def as_kind(value: Any, kind: str, where: str) -> Any:
+    """A value of JSON as one of a column's kind, or `DataError`; null is None (spans: an empty list). Not yet checked to be finite."""
     if value is None:
         return [] if kind == "spans" else None
     if kind == "series" and isinstance(value, list):
-        return finite(series(value, where), where, missing)
+        return series(value, where)
     if kind == "symbols" and isinstance(value, str):
         return value.split()
     if value == [] and kind in ("symbols", "spans"):
@@ -85,18 +87,10 @@ def as_kind(value: Any, kind: str, where: str, missing: str = "refuse") -> Any:
     if kind_of(value) != kind:
         raise DataError(f"{where}: expected {kind} as in the lines before, got {json.dumps(value)[:80]}.")
     if kind == "number":
-        return _number(value, where, missing)
+        return float(value)
     if kind == "spans":
         return [{"start": s["start"], "end": s["end"], "label": s["label"]} for s in value]
     return json.dumps(value) if isinstance(value, bool) else value
-
-
-def _number(value: float, where: str, missing: str) -> float | None:
-    if abs(value) < float("inf"):
-        return float(value)
-    if missing == "mask":
-        return None
-    raise DataError(f'{where}: expected a finite number, got {value}. Mend it, write null, or ask for missing="mask".')
 
 
 def parse(line: str, where: str) -> dict[str, Any]:
@@ -141,11 +135,6 @@ def kind_of(value: Any) -> str | None:
 def series(value: list[Any], where: str) -> np.ndarray:
     """A list of numbers, or of equally long lists of numbers, as float32 [T, channels]."""
     try:
-        array = as_series(value)
+        return as_series(value)
     except (TypeError, ValueError):
         raise DataError(f"{where}: expected a list of numbers, or of equally long lists of numbers, got {str(value)[:80]}.") from None
-    if array.ndim == 1:
-        array = array[:, None]
-    if array.ndim != 2:
-        raise DataError(f"{where}: expected a series of [time][channel], got {array.ndim} levels of lists.")
-    return array

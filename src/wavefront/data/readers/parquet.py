@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from wavefront.data.readers.jsonl import series
-from wavefront.data.readers.reader import Options, empty_file, ending, finite
-from wavefront.data.readers.table import Table, connect, kind_of_type, literal
+from wavefront.data.readers.convert import kind_of_type
+from wavefront.data.readers.reader import Options, empty_file, ending
+from wavefront.data.readers.table import Table, connect, literal
 
 if TYPE_CHECKING:
     import duckdb
@@ -28,12 +28,6 @@ class Typed(Table):
         if next(self.values(f"SELECT 1 FROM {self.relation()} LIMIT 1"), None) is None:
             raise empty_file(path, "at least one row")
         self.settle_columns()
-
-    def _value(self, name: str, value: Any, where: str) -> Any:
-        if self.kinds[name] == "series" and isinstance(value, list):
-            where = f"{where}, column {name!r}"
-            return finite(series(value, where), where, self.options.missing)
-        return super()._value(name, value, where)
 
 
 class Parquet(Typed):

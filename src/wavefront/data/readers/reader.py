@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import math
 import re
 import zlib
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -87,6 +89,7 @@ class Reader(ABC):
 
     def __init__(self, path: Path, options: Options):
         self.path, self.options = path, options
+        self.masked: Counter[str] = Counter()  # column -> how many values the latest pass masked
 
     @classmethod
     @abstractmethod
@@ -113,23 +116,33 @@ class Reader(ABC):
         """The kind asked for, else the kind seen."""
         return self.options.kinds.get(name, seen)
 
+    def finite(self, value: Any, name: str, where: str) -> Any:
+        """A number or series of column `name` with nothing missing, or with it masked and counted; refused with the count of the file."""
+        try:
+            value, count = finite(value, where, self.options.missing)
+        except DataError as error:
+            lenient = type(self)(self.path, replace(self.options, missing="mask"))
+            rows = sum(1 for _ in lenient.rows())
+            raise DataError(f"{error} In all of {self.path.name}: {lenient.masked[name]} values of {name!r} in {rows} rows.") from None
+        self.masked[name] += count
+        return value
 
-def finite(series: np.ndarray, where: str, missing: str) -> np.ndarray:
-    """A series with no value missing; with missing="mask", NaN for each that is."""
-    bad = ~np.isfinite(series)
-    if not bad.any():
-        return series
+
+def finite(value: Any, where: str, missing: str) -> tuple[Any, int]:
+    """A number, or a series, and how many values of it are masked: a number that is NaN or infinite becomes None, such values of a
+    series NaN. With missing="refuse" they are a `DataError`."""
+    if isinstance(value, float):
+        count, size = int(not math.isfinite(value)), 1
+    else:
+        count, size = value.size - int(np.isfinite(value).sum()), value.size
+    if not count:
+        return value, 0
     if missing == "refuse":
-        raise missing_values(where, int(bad.sum()), series.size)
-    return np.where(bad, np.float32(np.nan), series)
+        raise DataError(f"{where}: {count} of {size} values missing, NaN or infinite; expected finite numbers. {MASK}")
+    return (None if size == 1 and isinstance(value, float) else np.where(np.isfinite(value), value, np.float32(np.nan))), count
 
 
-def missing_values(where: str, count: int, size: int) -> DataError:
-    return DataError(
-        f"{where}: {count} of the {size} values are missing, NaN or infinite; every value must be a finite number."
-        ' Fill them in, or ask for missing="mask".'
-    )
-
+MASK = 'Fill them in, or ask for missing="mask".'
 
 TABLES = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".json", ".parquet", ".pq", ".duckdb", ".db")
 SEQUENCES = (".conllu", ".conll", ".iob", ".iob2", ".bio", ".ts", ".txt", ".text")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wavefront.data.readers.reader import Column, Options, Reader, Row, empty_file, ending, finite, lines
+from wavefront.data.readers.reader import Column, Options, Reader, Row, empty_file, ending, lines
 from wavefront.data.readers.ucr import numbers
 from wavefront.errors import DataError
 
@@ -63,7 +63,7 @@ class Ts(Reader):
             if self.target:
                 value = parts.pop().strip()
                 if self.target == "target":
-                    row["target"] = float(numbers([value], where)[0])
+                    row["target"] = self.finite(float(numbers([value], where)[0]), "target", where)
                 elif self.labels and value not in self.labels:
                     raise DataError(f"{where}: class {value!r} is not one of the header's: {', '.join(sorted(self.labels))}.")
                 else:
@@ -75,4 +75,4 @@ class Ts(Reader):
             lengths = {len(v) for v in values}
             if len(lengths) != 1:
                 raise DataError(f"{where}: the channels have different lengths: {', '.join(str(len(v)) for v in values)}.")
-            yield {"series": finite(np.stack(values, axis=1), where, self.options.missing), **row}
+            yield {"series": self.finite(np.stack(values, axis=1), "series", where), **row}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wavefront.data.readers.reader import Column, Options, Reader, Row, empty_file, ending, finite, first_lines, is_number, lines
+from wavefront.data.readers.reader import Column, Options, Reader, Row, empty_file, ending, first_lines, is_number, lines
 from wavefront.errors import DataError
 
 __all__ = ["Ucr"]
@@ -44,7 +44,7 @@ class Ucr(Reader):
             series = series[: known[-1] + 1 if known.size else 0]
             if not series.size:
                 raise DataError(f"{where}: a series without a value; expected a class, then at least one number.")
-            yield {"series": finite(series[:, None], where, self.options.missing), "label": label.strip()}
+            yield {"series": self.finite(series[:, None], "series", where), "label": label.strip()}
 
 
 def numbers(cells: list[str], where: str) -> np.ndarray:
