@@ -1,0 +1,62 @@
+"""Tasks: each is a kind of question with its reader, network, loss, decoder and metric, in a file of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from wavefront.errors import SettingsError
+from wavefront.tasks.classify import Classify
+from wavefront.tasks.regress import Regress
+from wavefront.tasks.tag import Tag
+from wavefront.tasks.task import Batch, Claim, Figure, Meter, Task
+
+if TYPE_CHECKING:
+    from wavefront.data import Source
+
+__all__ = ["TASKS", "Batch", "Claim", "Classify", "Figure", "Meter", "Regress", "Tag", "Task", "choose"]
+
+TASKS: dict[str, type[Task]] = {task.name: task for task in (Classify, Regress, Tag)}
+
+
+def choose(source: Source, name: str | None = None, columns: Mapping[str, str] | None = None) -> tuple[type[Task], Claim]:
+    """The task for a data set, and its columns: the one asked for, or the only one that is certain.
+
+    columns  role -> column, what the user named; roles are those of the task: tag: tokens, labels (or text, spans); classify: input, label;
+             regress: input, target
+
+    Raises `SettingsError` where the task is unknown, cannot read the data, or is not certain.
+    """
+    columns = dict(columns or {})
+    if name is not None and name not in TASKS:
+        raise SettingsError(f"there is no task {name!r}. There are: {', '.join(TASKS)}.")
+    there = {column.name: column.kind for column in source.columns}
+    for role, column in columns.items():
+        if column not in there:
+            raise SettingsError(f"{role}={column}: the data has no such column. It has: {_listed(there)}.")
+    able = {kind: task for kind, task in TASKS.items() if name in (None, kind) and set(columns) <= set(task.roles)}
+    if name is not None and not able:
+        raise SettingsError(
+            f"{name} has no column {', '.join(sorted(set(columns) - set(TASKS[name].roles)))}; it has {', '.join(TASKS[name].roles)}."
+        )
+    claims = {kind: claim for kind, task in able.items() if (claim := task.claim(source, columns)) is not None}
+    if name is not None:
+        if name not in claims:
+            raise SettingsError(
+                f"{name} cannot tell its columns from {_listed(there)} in {source.path}. Name them: "
+                + ", ".join(f"{role}=COLUMN" for role in TASKS[name].roles[:2])
+            )
+        return TASKS[name], claims[name]
+    certain = [kind for kind, claim in claims.items() if claim.certain]
+    if len(certain) == 1:
+        return TASKS[certain[0]], claims[certain[0]]
+    options = "; ".join(f"{kind} ({claim.because})" for kind, claim in claims.items())
+    if not claims:
+        raise SettingsError(
+            f"no task can tell its columns from {_listed(there)} in {source.path}. Name a task and its columns: --task classify ..."
+        )
+    raise SettingsError(f"{source.path} can be learned in more than one way, say which with --task: {options}.")
+
+
+def _listed(columns: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} ({kind})" for name, kind in columns.items())

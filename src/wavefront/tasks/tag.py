@@ -1,0 +1,382 @@
+"""tag: a label for each position of a sequence, or labelled spans of a text."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from wavefront.data import Labels
+from wavefront.errors import DataError
+from wavefront.networks.crf import CRF
+from wavefront.networks.embedding import Symbols, Words
+from wavefront.networks.encoder import Encoder
+from wavefront.networks.tagger import Tagger
+from wavefront.tasks.baselines import fixed_length_tagger, lonely_word_tagger
+from wavefront.tasks.inputs import SymbolInput, about, padded
+from wavefront.tasks.metrics import Confusion, SpanCounts
+from wavefront.tasks.spans import Span, follows, scheme_of, spans_of, tags_of, tokens_of
+from wavefront.tasks.task import (
+    Batch,
+    Claim,
+    Example,
+    Figure,
+    Meter,
+    Prediction,
+    Task,
+    cell_maker,
+    confusion_figure,
+    label_numbers,
+    validated,
+)
+
+if TYPE_CHECKING:
+    from wavefront.data import Source
+
+__all__ = ["Tag", "TagSettings"]
+
+NEW = "a label never trained on"  # what a gold label is called that training never saw: no prediction is equal to it
+
+
+class TagSettings(BaseModel):
+    """The network of `tag`. What is None follows from the data."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    cell: str = Field("lstm", description="the cell of the recurrence over the sequence, any of `wavefront cells`")
+    units: int | None = Field(None, ge=1, description="units of each layer and direction")
+    layers: int | None = Field(None, ge=1, description="bidirectional layers")
+    word_size: int | None = Field(None, ge=1, description="size of the vector of a symbol")
+    spelling: bool | None = Field(None, description="read each word letter by letter too")
+    letter_cell: str = Field("lstm", description="the cell of the recurrence over letters")
+    letter_size: int = Field(32, ge=1, description="size of the vector of a letter")
+    letter_units: int = Field(48, ge=1, description="units of each direction over letters")
+    decoder: Literal["softmax", "crf"] | None = Field(
+        None, description="a label on its own, or the best sequence of labels; crf where labels mark spans"
+    )
+    pieces: Literal["words", "characters"] | None = Field(None, description="what a text is cut into; characters where a span cuts a word")
+    dropout: float | None = Field(None, ge=0, lt=1, description="of whole features, the same at all positions")
+    rare: float = Field(0.25, ge=0, description="a symbol seen n times is taken for an unknown one with probability rare / (rare + n)")
+    largest_vocabulary: int = Field(100_000, ge=1, description="at most so many different symbols are known")
+
+
+class Tag(Task):
+    """A label for each position.
+
+    Rows hold `tokens` and `labels`, lists of equal length; or a `text` and its `spans` of characters. Labels of the schemes IOB2 and BIOES
+    mark spans: then a CRF decodes (what cannot be is never decoded) and whole spans are scored, else each label by itself.
+    """
+
+    name = "tag"
+    roles = ("tokens", "labels", "text", "spans")
+    Settings = TagSettings
+    length_column = "symbols"
+    larger_is_better = True
+
+    def __init__(self, settings: BaseModel | Mapping[str, Any] | None, columns: Mapping[str, str]):
+        super().__init__(settings, columns)
+        self.of_text = "text" in self.columns
+        self.input = SymbolInput()
+        self.labels = Labels([])
+        self.scheme: str | None = None
+
+    @property
+    def metric(self) -> str:  # type: ignore[override]
+        return "span_f1" if self.scheme else "accuracy"
+
+    @classmethod
+    def claim(cls, source: Source, columns: Mapping[str, str]) -> Claim | None:
+        kinds = {column.name: column.kind for column in source.columns}
+        texts, symbols = ([name for name, kind in kinds.items() if kind == wanted] for wanted in ("text", "symbols"))
+        spans = columns.get("spans") or next((name for name, kind in kinds.items() if kind == "spans"), None)
+        text = columns.get("text") or ("text" if "text" in texts else texts[0] if len(texts) == 1 else None)
+        if spans and text and "tokens" not in columns:
+            return Claim({"text": text, "spans": spans}, True, f"{text} has labelled spans of characters in {spans}")
+        if "tokens" in columns and "labels" in columns:
+            return Claim({"tokens": columns["tokens"], "labels": columns["labels"]}, True, "the columns were named")
+        if source.format == "conllu":
+            chosen = {"tokens": "tokens", "labels": "upos"} | dict(columns)
+            return Claim(chosen, True, f"words with their {chosen['labels']} in CoNLL-U")
+        tokens = columns.get("tokens") or _first(("tokens", "words"), symbols, symbols[:1])
+        others = [name for name in symbols if name != tokens]
+        labels = columns.get("labels") or _first(("tags", "labels"), others, others[-1:])
+        if tokens is None or labels is None or any(len(row[tokens]) != len(row[labels]) for row in islice(source.rows("train"), 50)):
+            return None
+        certain = len(symbols) == 2 or {tokens, labels} <= {"tokens", "words", "tags", "labels"} or bool(columns)
+        return Claim({"tokens": tokens, "labels": labels}, certain, f"{labels} has a label for each of the {tokens}")
+
+    def prepare(self, source: Source) -> None:
+        settings = self.settings
+        counts: Counter[str] = Counter()
+        pieces = settings.pieces or ("characters" if self.of_text and self._spans_cut_words(source) else "words")
+        self.input = SymbolInput(pieces, settings.spelling, settings.largest_vocabulary)
+        for number, row in enumerate(source.rows("train"), 1):
+            symbols, labels = self._row(row)
+            if labels is None:
+                raise DataError(
+                    f"{source.path}, row {number} of train: no {self.columns['spans' if self.of_text else 'labels']}; training needs it."
+                )
+            self.input.see(symbols)
+            counts.update(labels)
+        if not counts:
+            raise DataError(f"{source.path}: there is no position with a label in train; expected sequences of at least one.")
+        self.input.settle()
+        if self.of_text:  # a label whose spans were all of one word may have longer ones
+            counts.update({"I-" + label[2:]: 0 for label in counts if label != "O"})
+        self.labels = Labels.of(counts)
+        self.scheme = self._scheme()
+        size = self.input.steps
+        self.settings = settings.model_copy(
+            update={
+                "units": settings.units or (about(size / 500, 32, 128) if size < 100_000 else 200),
+                "layers": settings.layers or (1 if size < 100_000 else 2),
+                "word_size": settings.word_size or (about(size / 1000, 32, 64) if size < 100_000 else 100),
+                "spelling": self.input.spelling,
+                "decoder": settings.decoder or ("crf" if self.scheme else "softmax"),
+                "pieces": pieces,
+                "dropout": 0.33 if settings.dropout is None else settings.dropout,
+            }
+        )
+
+    def training(self) -> dict[str, Any]:
+        return {"learning_rate": 3e-3, "batch_size": 32, "epochs": 15, "weight_decay": 0.01, "clip_norm": 5.0, "average": 0.998}
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "settings": self.settings.model_dump(),
+            "columns": self.columns,
+            "input": self.input.state(),
+            "labels": self.labels.to_json(),
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Tag:
+        task = cls(validated(cls.Settings, state["settings"]), state["columns"])
+        task.input.restore(state["input"])
+        task.labels = Labels(**state["labels"])
+        task.scheme = task._scheme()
+        return task
+
+    def encode(self, row: Mapping[str, Any]) -> Example:
+        symbols, labels = self._row(row)
+        example = self.input.encode(symbols)
+        if labels is not None:
+            if len(labels) != len(symbols):
+                raise DataError(f"{len(symbols)} tokens have {len(labels)} labels; each needs one: {' '.join(symbols[:8])} ...")
+            example["labels"] = label_numbers(self.labels, labels)
+        if self.of_text:
+            tokens = tokens_of(row[self.columns["text"]], self.input.pieces)
+            example["offsets"] = np.array([(token.start, token.end) for token in tokens], np.int32).reshape(-1, 2)
+            if labels is not None:  # the gold spans as they are, even where they cut a token
+                names = {name: i for i, name in enumerate(self._span_names())}
+                gold = [(s["start"], s["end"], names.get(s["label"], -1)) for s in row[self.columns["spans"]]]
+                example["gold"] = np.array(gold, np.int32).reshape(-1, 3)
+        return example
+
+    def length(self, example: Example) -> int:
+        return len(example["symbols"])
+
+    def collate(self, examples: Sequence[Example]) -> Batch:
+        inputs, lengths = self.input.collate(examples)
+        inputs["lengths"] = lengths
+        whole = all("labels" in example for example in examples)
+        targets = padded([example["labels"] for example in examples], fill=-1).long() if whole else None
+        extra: dict[str, list[Any]] = {"text": [self.input.text(example) for example in examples]}
+        for key in ("offsets", "gold"):
+            if all(key in example for example in examples):
+                extra[key] = [example[key].tolist() for example in examples]
+        return Batch(inputs, lengths, targets, extra)
+
+    def network(self) -> nn.Module:
+        s = self.settings
+        reader: Words | Symbols
+        if s.spelling:
+            reader = Words(
+                self.input.counts,
+                s.word_size,
+                len(self.input.letters),
+                s.letter_size,
+                s.letter_units,
+                cell_maker(s.letter_cell),
+                s.rare,
+                s.dropout,
+            )
+        else:
+            reader = Symbols(self.input.counts, s.word_size, s.rare, s.dropout)
+        encoder = Encoder(reader.outputs, s.units, s.layers, cell_maker(s.cell), dropout=0.0)
+        crf = CRF(len(self.labels), self._allowed()) if s.decoder == "crf" else None
+        return Tagger(reader, encoder, len(self.labels), crf, s.dropout)
+
+    def criterion(self, network: nn.Module, outputs: Tensor, batch: Batch) -> tuple[Tensor, int]:
+        if batch.targets is None:
+            raise DataError(
+                f"the rows have no {self.columns.get('labels', self.columns.get('spans'))}: nothing to learn from or to score against."
+            )
+        items = max(1, int((batch.targets >= 0).sum()))
+        return -cast(Tagger, network).log_likelihood(outputs, batch.targets, batch.lengths) / items, items
+
+    def decode(self, network: nn.Module, outputs: Tensor, batch: Batch) -> list[Prediction]:
+        names = self.labels.symbols
+        predictions: list[Prediction] = []
+        for row, numbers in enumerate(cast(Tagger, network).decode(outputs, batch.lengths)):
+            labels = [names[n] for n in numbers]
+            prediction: Prediction = {} if self.of_text else {"labels": labels}
+            if self.scheme:
+                spans = sorted(spans_of(labels, self.scheme))
+                if self.of_text:
+                    offsets = batch.extra["offsets"][row]
+                    spans = [(offsets[start][0], offsets[end - 1][1], label) for start, end, label in spans]
+                prediction["spans"] = [{"start": start, "end": end, "label": label} for start, end, label in spans]
+            predictions.append(prediction)
+        return predictions
+
+    def meter(self) -> TagMeter:
+        return TagMeter(self)
+
+    def row_text(self, row: Mapping[str, Any], prediction: Prediction) -> str:
+        """word/label word/label ...; of a text with spans the text and what was found in it."""
+        if self.of_text:
+            text = row[self.columns["text"]]
+            found = ", ".join(f"{text[s['start'] : s['end']]} ({s['label']})" for s in prediction["spans"])
+            return f"{text}\t{found or '-'}"
+        return " ".join(f"{token}/{label}" for token, label in zip(row[self.columns["tokens"]], prediction["labels"]))
+
+    def figures(self, meter: Any) -> list[Figure]:
+        return meter.figures()
+
+    def baselines(self, train: Iterable[Example], test: Iterable[Example]) -> dict[str, dict[str, float]]:
+        """One word without its context, and a feed-forward network with one weight per position: what a network with memory is compared with."""
+        taggers = {
+            "one word without context": lonely_word_tagger(train, self.input.text),
+            "feed-forward, one weight per position": fixed_length_tagger(train, len(self.input.vocabulary), len(self.labels)),
+        }
+        return {name: self._score_tagger(tagger, test) for name, tagger in taggers.items()}
+
+    def _score_tagger(self, tagger: Any, test: Iterable[Example]) -> dict[str, float]:
+        meter = self.meter()
+        names = self.labels.symbols
+        for example in test:
+            labels = [names[n] for n in tagger(example)]
+            prediction: Prediction = {"labels": labels}
+            if self.scheme:
+                prediction["spans"] = [{"start": s, "end": e, "label": label} for s, e, label in spans_of(labels, self.scheme)]
+            meter.count_row([[*names, NEW][n] for n in example["labels"].tolist()], prediction)
+        return meter.scores()
+
+    def _row(self, row: Mapping[str, Any]) -> tuple[Any, list[str] | None]:
+        """What `self.input` sees of a row, and its labels."""
+        if not self.of_text:
+            return row[self.columns["tokens"]], row.get(self.columns["labels"])
+        text, spans = row[self.columns["text"]], row.get(self.columns["spans"])
+        tokens = tokens_of(text, self.input.pieces)
+        symbols = [token.text for token in tokens]
+        return symbols, None if spans is None else tags_of(tokens, _checked_spans(spans, text))[0]
+
+    def _spans_cut_words(self, source: Source) -> bool:
+        for row in source.rows("train"):
+            text, spans = row[self.columns["text"]], row.get(self.columns["spans"]) or []
+            if not tags_of(tokens_of(text), _checked_spans(spans, text))[1]:
+                return True
+        return False
+
+    def _scheme(self) -> str | None:
+        return "IOB2" if self.of_text else scheme_of(self.labels.symbols)
+
+    def _span_names(self) -> list[str]:
+        return sorted({label[2:] for label in self.labels.symbols if label != "O"})
+
+    def _allowed(self) -> Tensor:
+        """Which label may follow which, as `CRF` takes it."""
+        names: list[str | None] = [*self.labels.symbols, None]
+        if self.scheme is None:
+            return torch.ones(len(names), len(names), dtype=torch.bool)
+        return torch.tensor([[follows(before, after, self.scheme) for after in names] for before in names])
+
+
+class TagMeter(Meter):
+    """Accuracy of labels, strict F1 of spans, and both by length; a few examples are kept to be shown."""
+
+    SHOWN = 8  # right ones and wrong ones
+
+    def __init__(self, task: Tag):
+        super().__init__()
+        self.task = task
+        self.labels, self.spans = Confusion(), SpanCounts()
+        self.by_length: dict[int, tuple[Confusion, SpanCounts]] = {}
+        self.examples: list[dict[str, Any]] = []
+
+    def count(self, batch: Batch, predictions: Sequence[Prediction]) -> None:
+        assert batch.targets is not None
+        names, kinds = [*self.task.labels.symbols, NEW], [*self.task._span_names(), NEW]  # -1, never seen, is the last
+        for row, prediction in enumerate(predictions):
+            gold = [names[i] for i in batch.targets[row, : int(batch.lengths[row])].tolist()]
+            spans = None
+            if self.task.of_text:
+                spans = {(start, end, kinds[kind]) for start, end, kind in batch.extra["gold"][row]}
+            right = self.count_row(gold, prediction, spans)
+            if sum(shown["right"] == right for shown in self.examples) < self.SHOWN:
+                self.examples.append(self._shown(batch, row, gold, prediction, spans) | {"right": right})
+
+    def count_row(self, gold: list[str], prediction: Prediction, spans: set[Span] | None = None) -> bool:
+        """One sequence; `spans` are the gold ones where they are not those of the labels. Was all of it right?"""
+        length = 1 << max(0, len(gold) - 1).bit_length()  # lengths are counted in classes up to 1, 2, 4, 8, ...
+        counted = [(self.labels, self.spans), self.by_length.setdefault(length, (Confusion(), SpanCounts()))]
+        found = {(span["start"], span["end"], span["label"]) for span in prediction.get("spans", ())}
+        if spans is None and self.task.scheme:
+            spans = spans_of(gold, self.task.scheme)
+        for labels, counts in counted:
+            if "labels" in prediction:
+                labels.add(gold, prediction["labels"])
+            if spans is not None:
+                counts.add(spans, found)
+        return found == spans if spans is not None else prediction["labels"] == gold
+
+    def scores(self) -> dict[str, float]:
+        scores = {} if self.task.of_text else {"accuracy": self.labels.accuracy}
+        return scores | ({"span_f1": self.spans.f1} if self.task.scheme else {})
+
+    def figures(self) -> list[Figure]:
+        lengths = sorted(self.by_length)
+        values = [spans.f1 if self.task.scheme else labels.accuracy for labels, spans in (self.by_length[n] for n in lengths)]
+        bars = {"labels": [f"up to {n}" for n in lengths], "values": values, "axis": self.task.metric}
+        figures = [Figure("bars", f"{self.task.metric} by length", bars, "positions of a sequence")]
+        if self.task.scheme:
+            rows = [[label, *(round(value, 4) for value in row[:3]), row[3]] for label, row in self.spans.by_label().items()]
+            figures.append(Figure("table", "Spans by label", {"head": ["label", "precision", "recall", "F1", "spans"], "rows": rows}))
+        if self.labels.items:
+            figures.append(confusion_figure(self.labels))
+        return [*figures, Figure("examples", "Examples", {"rows": self.examples})]
+
+    def _shown(self, batch: Batch, row: int, gold: list[str], prediction: Prediction, spans: set[Span] | None) -> dict[str, Any]:
+        words = batch.extra["text"][row]
+        if self.task.of_text:
+            starts = {start: i for i, (start, _) in enumerate(batch.extra["offsets"][row])}
+            ends = {end: i + 1 for i, (_, end) in enumerate(batch.extra["offsets"][row])}
+
+            def inside(found: set[Span]) -> str:
+                return ", ".join(f"{' '.join(words[starts.get(s, 0) : ends.get(e, len(words))])} ({k})" for s, e, k in sorted(found))
+
+            found = {(span["start"], span["end"], span["label"]) for span in prediction["spans"]}
+            return {"text": " ".join(words), "gold": inside(spans or set()), "predicted": inside(found)}
+        return {"text": " ".join(words), "gold": " ".join(gold), "predicted": " ".join(prediction["labels"])}
+
+
+def _first(names: Sequence[str], there: Sequence[str], otherwise: Sequence[str]) -> str | None:
+    return next((name for name in (*names, *otherwise) if name in there), None)
+
+
+def _checked_spans(spans: Sequence[Mapping[str, Any]], text: str) -> list[Span]:
+    """The spans of a text, each inside it, none over another: one label a position is all that a tagger can give."""
+    checked = sorted((span["start"], span["end"], span["label"]) for span in spans)
+    for (start, end, label), (after, *_) in zip(checked, [*checked[1:], (len(text), 0, "")]):
+        if not 0 <= start < end <= len(text):
+            raise DataError(f"span {start}..{end} ({label}) is not inside its text of {len(text)} characters: {text[:60]!r}")
+        if after < end:
+            raise DataError(f"two spans overlap at {after} ({label} ends at {end}): {text[:60]!r}. A tagger gives one label a position.")
+    return checked

@@ -1,0 +1,250 @@
+"""The contract of a task: reader, network, loss, decoder and metric of one kind of question, all that `fit` asks for."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ValidationError
+from torch import Tensor, nn
+
+from wavefront.cell import Cell
+from wavefront.errors import SettingsError
+from wavefront.tasks.metrics import Confusion
+
+if TYPE_CHECKING:
+    from wavefront.data import Labels, Source
+
+__all__ = ["Batch", "Claim", "Figure", "Meter", "Task", "cell_maker"]
+
+Example = dict[str, np.ndarray]
+Prediction = dict[str, Any]
+
+
+class Claim(NamedTuple):
+    """A task says that it can learn from a data set: which column plays which role, whether that is certain, and why."""
+
+    columns: dict[str, str]  # role -> column
+    certain: bool
+    because: str
+
+
+class Figure(NamedTuple):
+    """Something to draw in the report, as plain data.
+
+    confusion  labels [str], counts [[int]]: rows gold, columns predicted
+    table      head [str], rows [[...]]
+    bars       labels [str], values [float], axis str
+    points     x [float], y [float], x_axis str, y_axis str
+    examples   rows [{"text", "gold", "predicted", "right"}]
+    """
+
+    kind: str
+    title: str
+    data: dict[str, Any]
+    note: str = ""
+
+
+@dataclass
+class Batch:
+    """Padded tensors of a few examples. `network(**batch.inputs)` is the forward pass of every task.
+
+    inputs   what the network reads
+    lengths  [B], of the sequences
+    targets  what is to be said of them, in the task's own shape; None where the rows do not tell
+    extra    whatever else predictions need (offsets of tokens in the text, say), one entry per example
+    """
+
+    inputs: dict[str, Tensor]
+    lengths: Tensor
+    targets: Tensor | None = None
+    extra: dict[str, list[Any]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def to(self, device: torch.device | str) -> Batch:
+        moved = {name: t.to(device) for name, t in self.inputs.items()}
+        return replace(
+            self, inputs=moved, lengths=self.lengths.to(device), targets=None if self.targets is None else self.targets.to(device)
+        )
+
+
+class Meter(ABC):
+    """Counts the metrics of a split while its batches come, in memory that does not grow with the split."""
+
+    def __init__(self) -> None:
+        self._loss, self._items = 0.0, 0
+
+    def add(self, batch: Batch, predictions: Sequence[Prediction], loss: float, items: int) -> None:
+        """A batch with targets, what was predicted for it, and its mean loss over so many items."""
+        self._loss += loss * items
+        self._items += items
+        self.count(batch, predictions)
+
+    @abstractmethod
+    def count(self, batch: Batch, predictions: Sequence[Prediction]) -> None:
+        """Count predictions against `batch.targets`."""
+
+    @abstractmethod
+    def scores(self) -> dict[str, float]:
+        """The metrics without the loss."""
+
+    def metrics(self) -> dict[str, float]:
+        return {"loss": self._loss / self._items if self._items else float("nan"), **self.scores()}
+
+
+class Task(ABC):
+    """One kind of question, such as "a label for each position".
+
+        task = Tag(Tag.Settings(), {"tokens": "form", "labels": "upos"})
+        task.prepare(source)                    # one pass over train: vocabularies, and from the sizes every setting that is None
+        network = task.network()
+        batch = task.collate([task.encode(row) for row in rows])
+        loss, items = task.loss(network, batch)
+        predictions = task.predict(network, batch)
+
+    `metric` and `larger_is_better` are final after `prepare` or `from_state`: they may depend on the labels.
+    """
+
+    name: ClassVar[str]
+    roles: ClassVar[tuple[str, ...]]  # the columns that a task may be told: input first, target last
+    Settings: ClassVar[type[BaseModel]]
+    metric: str
+    larger_is_better: bool
+    settings: Any
+
+    def __init__(self, settings: BaseModel | Mapping[str, Any] | None, columns: Mapping[str, str]):
+        self.settings = self.Settings(**settings) if isinstance(settings, Mapping) else settings or self.Settings()
+        self.columns = dict(columns)
+
+    @classmethod
+    @abstractmethod
+    def claim(cls, source: Source, columns: Mapping[str, str]) -> Claim | None:
+        """Which columns this task would read, given those that the user named (role -> column); None: it cannot."""
+
+    @abstractmethod
+    def prepare(self, source: Source) -> None:
+        """One streamed pass over the training rows; `self.settings` is complete afterwards."""
+
+    @abstractmethod
+    def training(self) -> dict[str, Any]:
+        """Defaults for `learning.Settings` that follow from the task and the size of the data."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """Everything but the weights, as JSON."""
+
+    @classmethod
+    @abstractmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Task:
+        """The task that gave this `state()`."""
+
+    @abstractmethod
+    def encode(self, row: Mapping[str, Any]) -> Example:
+        """A row as arrays of numbers, with its target where the row has one."""
+
+    @abstractmethod
+    def length(self, example: Example) -> int:
+        """Steps of the recurrence, for batches of like lengths."""
+
+    @abstractmethod
+    def collate(self, examples: Sequence[Example]) -> Batch:
+        """Examples padded to one batch."""
+
+    @abstractmethod
+    def network(self) -> nn.Module:
+        """A new network with fresh weights."""
+
+    @abstractmethod
+    def criterion(self, network: nn.Module, outputs: Tensor, batch: Batch) -> tuple[Tensor, int]:
+        """The mean loss of what the network gave, and over how many items."""
+
+    @abstractmethod
+    def decode(self, network: nn.Module, outputs: Tensor, batch: Batch) -> list[Prediction]:
+        """What the network gave, in words: one JSON object per example, in the order of the batch."""
+
+    def loss(self, network: nn.Module, batch: Batch) -> tuple[Tensor, int]:
+        return self.criterion(network, network(**batch.inputs), batch)
+
+    @torch.no_grad()
+    def predict(self, network: nn.Module, batch: Batch) -> list[Prediction]:
+        return self.decode(network, network(**batch.inputs), batch)
+
+    @torch.no_grad()
+    def assess(self, network: nn.Module, batch: Batch) -> tuple[list[Prediction], float, int]:
+        """Predictions, mean loss and items of a batch with targets, in one forward pass: what a `Meter` counts."""
+        outputs = network(**batch.inputs)
+        loss, items = self.criterion(network, outputs, batch)
+        return self.decode(network, outputs, batch), float(loss), items
+
+    @abstractmethod
+    def meter(self) -> Meter:
+        """A fresh count of the metrics."""
+
+    @abstractmethod
+    def row_text(self, row: Mapping[str, Any], prediction: Prediction) -> str:
+        """One readable line for a row and what was predicted for it."""
+
+    @abstractmethod
+    def figures(self, meter: Any) -> list[Figure]:
+        """What the report shows of a scored split."""
+
+    def baselines(self, train: Iterable[Example], test: Iterable[Example]) -> dict[str, dict[str, float]]:
+        """Name -> metrics on `test` of what needs no memory, learned from `train` in seconds: the score to beat."""
+        return {}
+
+
+def label_numbers(known: Labels, labels: Sequence[str]) -> np.ndarray:
+    """Numbers of labels, -1 for one that training never saw: left out of the loss, and wrong whatever is predicted."""
+    numbers = {label: number for number, label in enumerate(known.symbols)}
+    return np.array([numbers.get(label, -1) for label in labels], np.int64)
+
+
+def confusion_figure(confusion: Confusion, most: int = 30) -> Figure:
+    """The confusion of the most frequent labels."""
+    labels = confusion.labels
+    note = f"the {most} most frequent of {len(labels)} labels" if len(labels) > most else ""
+    return Figure("confusion", "Gold and predicted labels", {"labels": labels[:most], "counts": confusion.table(labels[:most])}, note)
+
+
+def validated(settings: type[BaseModel], values: Mapping[str, Any]) -> Any:
+    """Settings from plain values; an error names the key, and for a mistyped one the nearest."""
+    unknown = sorted(set(values) - set(settings.model_fields))
+    if unknown:
+        near = get_close_matches(unknown[0], settings.model_fields, 1)
+        raise SettingsError(
+            f"network.{unknown[0]} is no setting. "
+            + (f"Did you mean network.{near[0]}?" if near else f"There are: {', '.join(settings.model_fields)}.")
+        )
+    try:
+        return settings(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise SettingsError(f"network.{'.'.join(map(str, first['loc']))} = {first['input']!r}: {first['msg']}.") from None
+
+
+def cell_maker(name: str) -> Callable[[int, int], Cell[Any]]:
+    """The cell of wavefront.cells that settings name: a function (inputs, units) -> Cell.
+
+    >>> cell_maker("gru")(3, 5).outputs
+    5
+    """
+    known = _cells()
+    if name.lower() not in known:
+        near = get_close_matches(name.lower(), known, 1)
+        guess = f"Did you mean {near[0]!r}? " if near else ""
+        raise SettingsError(f"network.cell = {name!r}: there is no such cell. {guess}There are: {', '.join(known)}.")
+    return known[name.lower()]
+
+
+def _cells() -> dict[str, Callable[[int, int], Cell[Any]]]:
+    from wavefront import cells
+
+    kinds = {kind: getattr(cells, kind) for kind in cells.__all__}
+    return {kind.lower(): cell for kind, cell in sorted(kinds.items()) if isinstance(cell, type) and issubclass(cell, Cell)}

@@ -1,0 +1,192 @@
+"""What `classify` and `regress` share: an input column of any kind, and a network that says one thing of a whole sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from math import ceil
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from wavefront.errors import DataError
+from wavefront.networks.classifier import Committee, SequenceReadout
+from wavefront.networks.convolution import Series
+from wavefront.networks.embedding import Symbols, Words
+from wavefront.networks.encoder import Encoder
+from wavefront.tasks.inputs import SeriesInput, SymbolInput, about
+from wavefront.tasks.task import Batch, Example, Task, cell_maker
+
+if TYPE_CHECKING:
+    from wavefront.data import Source
+
+__all__ = ["WholeSequence", "WholeSettings"]
+
+
+class WholeSettings(BaseModel):
+    """The network of `classify` and `regress`. What is None follows from the data."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    cell: str = Field("gru", description="the cell of the recurrence, any of `wavefront cells`")
+    units: int | None = Field(None, ge=1, description="units of each layer and direction")
+    layers: int = Field(1, ge=1, description="bidirectional layers")
+    dropout: float | None = Field(None, ge=0, lt=1, description="of features, before the recurrence and after it")
+    members: int | None = Field(None, ge=1, description="networks that are trained side by side and asked together")
+    smoothing: float = Field(0.1, ge=0, lt=1, description="share of a target's probability that is spread over all labels (classify)")
+    # symbols and text
+    pieces: Literal["words", "characters"] | None = Field(
+        None, description="what a text is cut into; characters where texts are a word or two"
+    )
+    word_size: int | None = Field(None, ge=1, description="size of the vector of a symbol")
+    spelling: bool | None = Field(None, description="read each word letter by letter too")
+    letter_cell: str = Field("gru", description="the cell of the recurrence over letters")
+    letter_size: int = Field(32, ge=1, description="size of the vector of a letter")
+    letter_units: int = Field(48, ge=1, description="units of each direction over letters")
+    rare: float = Field(0.25, ge=0, description="a symbol seen n times is taken for an unknown one with probability rare / (rare + n)")
+    largest_vocabulary: int = Field(100_000, ge=1, description="at most so many different symbols are known")
+    longest: int = Field(2000, ge=1, description="symbols of a sequence that are read; what comes after them is not")
+    # numeric series
+    view: Literal["train", "series", "both"] | None = Field(
+        None, description="scale series by the training data, each by its own, or both side by side"
+    )
+    channels: int = Field(32, ge=1, description="of each width of the convolutions")
+    widths: tuple[int, ...] = Field((5, 11, 23), description="of the convolutions side by side, in steps; odd")
+    strides: tuple[int, ...] | None = Field(None, description="one a layer of convolutions: every so many steps become one")
+    noise: float = Field(0.03, ge=0, description="deviation of noise on the values in training, where theirs is 1")
+    stretch: float = Field(0.1, ge=0, description="deviation of the random factor of a whole series in training")
+
+
+class WholeSequence(Task):
+    """The input and the network; the target is the derived task's."""
+
+    Settings = WholeSettings
+    settings: WholeSettings
+    input: SymbolInput | SeriesInput
+
+    @property
+    def length_column(self) -> str:
+        return self.input.column
+
+    def target_of(self, row: Mapping[str, Any]) -> Any:
+        """The target of a row; None where it has none."""
+        return row.get(self.columns[self.roles[1]])
+
+    def prepare_input(self, source: Source, see_target: Any) -> None:
+        """The pass over the training rows, and the settings of the network; `see_target(target, row number)` is called for each row."""
+        column, target = self.columns["input"], self.columns[self.roles[1]]
+        kind = next(c.kind for c in source.columns if c.name == column)
+        s = self.settings
+        pieces = s.pieces or ("characters" if kind == "text" and _few_words(source, column) else "words")
+        self.input = SeriesInput(s.view) if kind == "series" else SymbolInput(pieces, s.spelling, s.largest_vocabulary, s.longest)
+        number = 0
+        for number, row in enumerate(source.rows("train"), 1):
+            value = self.target_of(row)
+            if value is None or value == "":
+                raise DataError(f"{source.path}, row {number} of train: {target} is empty. Every row to learn from needs one.")
+            see_target(value, number)
+            self.input.see(row[column])
+        if self.input.steps == 0:
+            raise DataError(f"{source.path}: {number} training rows, and not one {column} with anything in it.")
+        self.input.settle()
+        chosen: dict[str, Any] = {"units": s.units or 64}
+        if isinstance(self.input, SeriesInput):
+            chosen["view"] = self.input.view
+            chosen["dropout"] = 0.3 if s.dropout is None else s.dropout
+            chosen["members"] = s.members or 1
+            chosen["strides"] = s.strides or strides_for(self.input.longest)
+            chosen["widths"] = tuple(w for w in s.widths if w <= max(3, self.input.longest // 2)) or (3,)
+        else:
+            chosen |= {
+                "units": s.units or (128 if self.input.steps > 50_000 else 64),
+                "dropout": 0.4 if s.dropout is None else s.dropout,
+                "members": s.members or 1,
+                "spelling": self.input.spelling,
+                "pieces": pieces,
+                "word_size": s.word_size or about(4 * len(self.input.vocabulary) ** 0.5, 16, 100),
+            }
+        self.settings = s.model_copy(update=chosen)
+
+    def training(self) -> dict[str, Any]:
+        rows = self.input.rows
+        if isinstance(self.input, SeriesInput):
+            batch = max(4, min(32, rows // 4))
+            updates = 1000 if rows < 2000 else 4000  # a few hundred series are seen a hundred times each
+            epochs = max(5, ceil(updates / ceil(rows / batch)))
+        else:
+            batch = 32 if rows < 20_000 else 64
+            epochs = max(5, min(100, ceil(6000 / ceil(rows / batch))))
+        return {
+            "learning_rate": 3e-3,
+            "batch_size": batch,
+            "epochs": epochs,
+            "weight_decay": 0.01,
+            "clip_norm": 5.0,
+            "average": 0.99 if rows < 2000 else 0.998,
+        }
+
+    def encode(self, row: Mapping[str, Any]) -> Example:
+        return self.input.encode(row[self.columns["input"]])
+
+    def length(self, example: Example) -> int:
+        return len(example[self.input.column])
+
+    def collate(self, examples: Sequence[Example]) -> Batch:
+        inputs, lengths = self.input.collate(examples)
+        inputs["lengths"] = lengths
+        known = all("target" in example for example in examples)
+        targets = torch.from_numpy(np.stack([example["target"] for example in examples])) if known else None
+        shown = [" ".join(self.input.text(example)) for example in examples] if isinstance(self.input, SymbolInput) else []
+        return Batch(inputs, lengths, targets, {"text": shown})
+
+    def committee(self, outputs: int) -> nn.Module:
+        return Committee(self._member(outputs) for _ in range(self.settings.members or 1))
+
+    def _member(self, outputs: int) -> SequenceReadout:
+        s, dropout = self.settings, self.settings.dropout or 0.0
+        reader: Series | Words | Symbols
+        if isinstance(self.input, SeriesInput):
+            reader = Series(self.input.features, s.channels, s.widths, s.strides or (1,), dropout / 3, s.noise, s.stretch)
+        elif s.spelling:
+            reader = Words(
+                self.input.counts,
+                s.word_size or 1,
+                len(self.input.letters),
+                s.letter_size,
+                s.letter_units,
+                cell_maker(s.letter_cell),
+                s.rare,
+                dropout,
+            )
+        else:
+            reader = Symbols(self.input.counts, s.word_size or 1, s.rare)
+        encoder = Encoder(reader.outputs, s.units or 1, s.layers, cell_maker(s.cell), dropout)
+        return SequenceReadout(reader, encoder, outputs, dropout)
+
+    def targets_of(self, batch: Batch) -> Tensor:
+        if batch.targets is None:
+            raise DataError(f"the rows have no {self.columns[self.roles[1]]}: nothing to learn from or to score against.")
+        return batch.targets
+
+
+def strides_for(steps: int, layers: int = 3, wanted: int = 32) -> tuple[int, ...]:
+    """Strides of the convolutions that bring a series of so many steps to about `wanted`: that many the recurrence has to take one by one.
+
+    >>> strides_for(24), strides_for(176), strides_for(1344)
+    ((1, 1, 1), (2, 2, 2), (3, 4, 4))
+    """
+    strides = []
+    for left in range(layers, 0, -1):
+        strides.append(1 if steps <= wanted else min(4, max(2, round((steps / wanted) ** (1 / left)))))
+        steps = ceil(steps / strides[-1])
+    return tuple(strides)
+
+
+def _few_words(source: Source, column: str, rows: int = 500) -> bool:
+    """Are the texts names and the like: fewer than three words in the mean, or without blanks between words?"""
+    texts = [row[column] for row in islice(source.rows("train"), rows)]
+    words = sum(len(text.split()) for text in texts)
+    return words < 3 * len(texts) or sum(map(len, texts)) > 20 * words
