@@ -1,8 +1,34 @@
 """Modules that people build with."""
 
+from wavefront.networks.classifier import Committee, SequenceReadout
+from wavefront.networks.convolution import MultiScale, Series
+from wavefront.networks.crf import CRF
 from wavefront.networks.deep import Deep
 from wavefront.networks.dropin import GRU, LSTM, RNN
+from wavefront.networks.embedding import Symbols, Words
+from wavefront.networks.encoder import Encoder
 from wavefront.networks.readout import AttentionPooled, EveryStep, LastStep, Pooled
 from wavefront.networks.recurrent import Bidirectional, Recurrent
+from wavefront.networks.tagger import Tagger
 
-__all__ = ["GRU", "LSTM", "RNN", "AttentionPooled", "Bidirectional", "Deep", "EveryStep", "LastStep", "Pooled", "Recurrent"]
+__all__ = [
+    "CRF",
+    "GRU",
+    "LSTM",
+    "RNN",
+    "AttentionPooled",
+    "Bidirectional",
+    "Committee",
+    "Deep",
+    "Encoder",
+    "EveryStep",
+    "LastStep",
+    "MultiScale",
+    "Pooled",
+    "Recurrent",
+    "SequenceReadout",
+    "Series",
+    "Symbols",
+    "Tagger",
+    "Words",
+]
