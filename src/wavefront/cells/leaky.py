@@ -14,6 +14,8 @@ from wavefront.errors import SettingsError
 
 __all__ = ["Leaky"]
 
+LARGEST = 1 - 1e-3  # of the leaks that are learned, at the start: no finite a has σ(a) = 1
+
 
 class Leaky(Cell[Tensor]):
     """Leaky integrator units.  [Mozer 1992; El Hihi & Bengio 1996; Jaeger et al. 2007, eq. 3; Goodfellow et al. 2016, 10.9.2]
@@ -74,15 +76,19 @@ def _leaks(
         raise SettingsError("cells.Leaky wants either leak (a number or one for each unit) or time_constants=(shortest, longest).")
     if sampled and times is None:
         raise SettingsError("cells.Leaky: sampled draws time constants; give time_constants=(shortest, longest).")
-    if times is None:
-        start = torch.as_tensor(leak, dtype=torch.float64).detach().expand(units).clone()
-    else:
-        shortest, longest = times
-        if not 1 <= shortest <= longest:
-            raise SettingsError(f"cells.Leaky: time_constants are (shortest, longest) in steps, at least 1; got {times}.")
-        spread = torch.rand(units, dtype=torch.float64) if sampled else torch.linspace(0, 1, units, dtype=torch.float64)
-        start = torch.exp(-(log(shortest) + spread * log(longest / shortest)))
-    largest = 1 - 1e-3 if learned else 1.0  # σ(a) = 1 has no finite a
-    if bool(((start <= 0) | (start > 1)).any()):
+    if times is not None:
+        return _spread(units, *times, sampled).clamp(max=LARGEST if learned else 1.0)
+    leaks = torch.as_tensor(leak, dtype=torch.float64).detach()
+    if leaks.dim() > 1 or leaks.numel() not in (1, units):
+        raise SettingsError(f"cells.Leaky: leak is one number, or one for each of the {units} units; got {list(leaks.shape)}.")
+    if not bool(((leaks > 0) & (leaks <= 1)).all()):
         raise SettingsError(f"cells.Leaky: a leak lies in (0, 1], got {leak}.")
-    return start.clamp(max=largest)
+    return leaks.expand(units).clamp(max=LARGEST if learned else 1.0)
+
+
+def _spread(units: int, shortest: float, longest: float, sampled: bool) -> Tensor:
+    """1/τ with ln τ evenly spaced, or uniform at random."""
+    if not 1 <= shortest <= longest:
+        raise SettingsError(f"cells.Leaky: time_constants are (shortest, longest) in steps, at least 1; got {(shortest, longest)}.")
+    at = torch.rand(units, dtype=torch.float64) if sampled else torch.linspace(0, 1, units, dtype=torch.float64)
+    return torch.exp(-(log(shortest) + at * log(longest / shortest)))

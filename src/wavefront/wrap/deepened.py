@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from wavefront.cell import Cell, advance, draws_wanted, named
+from wavefront.cell import Cell, advance, draws_wanted
 from wavefront.cells._parts import Activation, function, input_to_hidden
 from wavefront.errors import ShapeError
 from wavefront.wrap._parts import change_first, each_slot, hidden_units, vector_inputs
@@ -51,7 +51,7 @@ class Deepened(Cell[Any]):
                 f"wrap.Deepened: before leads from the inputs to the cell's, (inputs, ..., {cell.inputs}); got {tuple(before)}."
             )
         if shortcut and transition is None:
-            raise ShapeError(f"wrap.Deepened: a shortcut skips the transition; give one, such as transition=({named(cell)} units,).")
+            raise ShapeError("wrap.Deepened: a shortcut skips the transition; give one, such as transition=(64,).")
         super().__init__(before[0] if before else cell.inputs, cell.sizes, after[-1] if after else cell.outputs, cell.slots, cell.phases)
         self.cell, self.shortcut = cell, shortcut
         self.before = _layers(before, activation)
