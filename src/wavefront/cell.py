@@ -95,7 +95,7 @@ def is_size(sizes: Sizes) -> bool:
 
 def state_leaves(sizes: Sizes) -> list[tuple[int, ...]]:
     """The shape of each leaf, without its rows, in the order of `pytree.tree_leaves` of the state."""
-    return [(s,) if isinstance(s, int) else tuple(s) for s in pytree.tree_leaves(sizes, is_leaf=is_size)]
+    return [s if isinstance(s, tuple) else (s,) for s in pytree.tree_leaves(sizes, is_leaf=is_size)]
 
 
 class Cell(nn.Module, ABC, Generic[S]):
