@@ -181,9 +181,8 @@ class Trainer:
         at.batch, at.step = at.batch + 1, at.step + 1
         if self.average:
             self.average.add(at.step)
-        self._tell(
-            "step", loss=value, norm=norm, learning_rate=learning_rate, batches=len(batches), progress=self._progress(0, len(batches))
-        )
+        done = {"batch": at.batch, "batches": len(batches), "progress": self._progress(0, len(batches))}
+        self._tell("step", loss=value, norm=norm, learning_rate=learning_rate, **done)
 
     def _score(self, epoch_ends: bool = False) -> None:
         """The metrics on the validation data; the best weights so far are remembered."""

@@ -1,0 +1,5 @@
+"""`python -m wavefront`: the command line."""
+
+from wavefront.app.cli import main
+
+main()

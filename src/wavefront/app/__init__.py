@@ -1,0 +1,1 @@
+"""The application: runs, the command line, the report."""

@@ -1,0 +1,299 @@
+"""The command line. Data on standard output, everything else on standard error; nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from functools import wraps
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+
+from wavefront.app.text import plain, scores_table
+
+BEGAN = time.monotonic()  # the minutes of `fit --minutes` begin with the process
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Folder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, as fit made it.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"wavefront {version('wavefront')}")
+        raise typer.Exit
+
+
+def answering(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose errors are one message and an exit code."""
+
+    @wraps(command)
+    def answer(*arguments: Any, **options: Any) -> None:
+        try:
+            command(*arguments, **options)
+            sys.stdout.flush()
+        except BrokenPipeError:  # whoever reads our output has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(1) from None
+        except KeyboardInterrupt as interrupted:
+            _err(str(interrupted) or "interrupted")
+            raise typer.Exit(getattr(interrupted, "exit_code", 130)) from None
+        except Exception as error:
+            raise typer.Exit(_failed(error)) from None
+
+    return answer
+
+
+@app.callback()
+def wavefront(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error (or set WAVEFRONT_DEBUG=1).")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Recurrent networks for your own data: train on a file with one command, use the model with another.
+
+    \b
+    Start here:
+      wavefront fit years                        the demo: learn to find years in sentences
+      wavefront predict runs/years sentences.txt
+      wavefront show runs/years                  what was trained, on what, how good it is
+
+    \b
+    Your own data:
+      wavefront fit reviews.csv                  columns text and label: classify
+      wavefront fit ner/                         train.conll, dev.conll, test.conll: tag
+      wavefront fit sensors.parquet --minutes 5  take five minutes, give the best there is in them
+    """
+    if debug:
+        os.environ["WAVEFRONT_DEBUG"] = "1"
+
+
+@app.command()
+@answering
+def fit(
+    data: Annotated[str, typer.Argument(help="A file, a folder, or the name of a generator (years).")],
+    task: Annotated[
+        str | None, typer.Option(help="tag, classify, regress; seen from the data where that is certain.", show_default=False)
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="RUN", help="The run's folder.  [default: runs/<name of the data>]")] = None,
+    column: Annotated[list[str] | None, typer.Option(metavar="ROLE=NAME", help="Which column is what: --column label=kind")] = None,
+    query: Annotated[str | None, typer.Option(metavar="SQL", help="What to read of a DuckDB database.")] = None,
+    config: Annotated[Path | None, typer.Option(metavar="F.toml", help="Settings from a file, as a run's own config.toml.")] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting, over the file: --set units=64")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training data.")] = None,
+    minutes: Annotated[float | None, typer.Option(min=0.0, help="Take this long, everything included.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="The same seed twice is the same run.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Carry on where the run's newest checkpoint is.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the folder.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved settings; train and write nothing.")] = False,
+    as_json: AsJson = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Warnings and errors only.")] = False,
+) -> None:
+    """Train a model on DATA, score it, and leave it in a folder of its own.
+
+    The format, the task and the columns are seen from the data where that is certain, and printed. Scores go to standard
+    output. Ctrl-C saves first; --resume carries on.
+
+    \b
+    Examples:
+      wavefront fit years
+      wavefront fit reviews.csv --column input=text --column label=stars
+      wavefront fit sensors/ --task classify --minutes 5 --out runs/quick
+      wavefront fit ner/ --set units=128 --set learning_rate=0.002 --seed 1
+      wavefront fit sales.duckdb --query "select note, price from sales" --task regress
+      wavefront fit ner/ --resume
+
+    \b
+    Settings (--set, --config; a setting's short name will do where it is the only one):
+      data.*       how files are read:      data.header=false  data.missing=mask
+      columns.*    which column is what:    columns.label=kind
+      network.*    sizes of the network:    see wavefront tasks
+      learning.*   how it learns:           learning.learning_rate=0.001  learning.patience=3
+    """
+    from wavefront.app.config import parse_value
+    from wavefront.app.fitting import fit as train
+    from wavefront.errors import SettingsError
+
+    if resume and overwrite:
+        raise SettingsError("--resume carries a run on, --overwrite replaces it: give one of them.")
+    settings = {key: parse_value(value) for key, value in _pairs(setting, "--set")}
+    run = train(
+        data,
+        task=task,
+        out=out,
+        config=config,
+        set=settings,
+        epochs=epochs,
+        minutes=minutes,
+        seed=seed,
+        resume=resume,
+        overwrite=overwrite,
+        dry_run=dry_run,
+        quiet=quiet,
+        query=query,
+        columns=dict(_pairs(column, "--column")),
+        began=BEGAN,
+    )
+    if dry_run:
+        return
+    _out(_json(run.metrics) if as_json else scores_table(run.metrics))
+    if not quiet:
+        _err(f"\n{run.folder}/report.html shows more. Use the model: wavefront predict {run.folder} FILE")
+
+
+@app.command()
+@answering
+def predict(
+    run: Folder,
+    inputs: Annotated[str, typer.Argument(metavar="[INPUT]", help="A file, or - for standard input.", show_default=False)] = "-",
+    as_json: AsJson = False,
+) -> None:
+    """Predict for every input: one readable line each, or one JSON object each, in their order.
+
+    A text file is one input a line; CSV, JSONL, CoNLL and the other formats are read as in training, labels not needed.
+
+    \b
+    Examples:
+      echo "In 2009, I went to Nepal." | wavefront predict runs/years
+      wavefront predict runs/reviews new.csv --json > predicted.jsonl
+    """
+    from wavefront.app.run import load
+
+    model = load(run)
+    at_once = 1 if inputs == "-" and sys.stdin.isatty() else 64
+    for row, prediction in model.predictions(inputs, at_once):
+        _out(_line(prediction) if as_json else model.task.row_text(row, prediction))
+
+
+@app.command()
+@answering
+def score(
+    run: Folder,
+    data: Annotated[str, typer.Argument(help="Rows with what is to be predicted.")],
+    split: Annotated[
+        str | None, typer.Option(help="Which rows: train, valid, test, all.  [default: test, or all where there is no such]")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score a model on DATA that it was not trained on.
+
+    \b
+    Examples:
+      wavefront score runs/reviews march.csv
+      wavefront score runs/ner ner/ --split valid --json
+    """
+    from wavefront.app.run import load
+
+    model = load(run)
+    metrics, used = model.scores(data, split)
+    _out(_json(metrics) if as_json else scores_table({"metric": model.task.metric, used: metrics}))
+
+
+@app.command()
+@answering
+def show(run: Folder, as_json: AsJson = False) -> None:
+    """What was trained, on what, and how good it is."""
+    from wavefront.app.run import load
+
+    model = load(run)
+    _out(_json(model.metrics) if as_json else model.summary())
+
+
+@app.command()
+@answering
+def tasks() -> None:
+    """The tasks, and the settings of their networks."""
+    from wavefront.tasks import TASKS
+
+    for name, task in TASKS.items():
+        _out(f"{name:<10}{_first_line(task)}\n{'':<10}columns: {', '.join(task.roles)}")
+        for key, field in task.Settings.model_fields.items():
+            default = "from the data" if field.default is None else field.default
+            _out(f"  network.{key:<22}{field.description}  [{default}]")
+        _out("")
+
+
+@app.command()
+@answering
+def cells() -> None:
+    """The cells, one line each: what `--set cell=...` takes."""
+    from wavefront import cells
+
+    for name in cells.__all__:
+        cell = getattr(cells, name)
+        if isinstance(cell, type) and hasattr(cell, "step"):
+            _out(f"{name.lower():<16}{_first_line(cell)}")
+
+
+def main() -> None:
+    """The program: exit codes 0, 1 failed, 2 wrong usage, 130 and 143 for SIGINT and SIGTERM."""
+    signal.signal(signal.SIGTERM, _terminated)
+    app(prog_name="wavefront")
+
+
+def _failed(error: Exception) -> int:
+    """What was raised on purpose is one message; anything else is a fault of ours, and shows where. -> the exit code"""
+    from wavefront.errors import SettingsError, WavefrontError
+
+    if os.environ.get("WAVEFRONT_DEBUG", "0") not in ("", "0") or not isinstance(error, WavefrontError):
+        import traceback
+
+        traceback.print_exc()
+    else:
+        _err(f"wavefront: {error}")
+    return 2 if isinstance(error, SettingsError) else 1
+
+
+class _Terminated(KeyboardInterrupt):
+    exit_code = 143
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    raise _Terminated("terminated")
+
+
+def _pairs(given: list[str] | None, option: str) -> list[tuple[str, str]]:
+    from wavefront.errors import SettingsError
+
+    pairs = [text.partition("=") for text in given or []]
+    if wrong := [key for key, equals, _ in pairs if not equals or not key]:
+        raise SettingsError(f"{option} takes NAME=VALUE, got {wrong[0]!r}.")
+    return [(key.strip(), value.strip()) for key, _, value in pairs]
+
+
+def _first_line(thing: Any) -> str:
+    return (thing.__doc__ or "").strip().splitlines()[0]
+
+
+def _line(value: Any) -> str:
+    return json.dumps(plain(value), ensure_ascii=False, allow_nan=False)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(plain(value), ensure_ascii=False, indent=1, allow_nan=False)
+
+
+def _out(text: str) -> None:
+    print(text)
+
+
+def _err(text: str) -> None:
+    try:
+        print(text, file=sys.stderr)
+    except (OSError, ValueError):  # closed: nobody reads it
+        return

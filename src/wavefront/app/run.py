@@ -1,0 +1,168 @@
+"""A run: a model with everything that was needed to train it and is needed to use it, in one folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from wavefront.app.text import count, duration, number, scores_table
+from wavefront.data import open_source, read_inputs
+from wavefront.errors import DataError, RunError
+from wavefront.learning import load_weights
+from wavefront.tasks import TASKS, Task
+
+__all__ = ["FORMAT", "Run", "load", "read_json", "task_from"]
+
+FORMAT = 1  # of a run folder
+
+
+class Run:
+    """A trained model in its folder, as `fit` and `load` give it.
+
+    >>> run = load("runs/years")                                                   # doctest: +SKIP
+    >>> run.predict(["In 2009, I went to Nepal."])                                 # doctest: +SKIP
+    [{'labels': ['O', 'B-YEAR', 'O', ...], 'spans': [{'start': 1, 'end': 2, 'label': 'YEAR'}]}]
+    """
+
+    def __init__(
+        self, folder: Path, task: Task, network: nn.Module, like: Mapping[str, Any], metrics: Mapping[str, Any], device: str = "cpu"
+    ):
+        self.folder, self.task, self.network, self.metrics = folder, task, network.eval(), dict(metrics)
+        self._like, self._device = like, device
+
+    def predict(self, inputs: str | Path | Iterable[Any]) -> list[dict[str, Any]]:
+        """One prediction per input, in their order. `inputs` is a file, "-" for standard input, or a list of values or of dicts."""
+        return [prediction for _, prediction in self.predictions(inputs)]
+
+    def predictions(self, inputs: str | Path | Iterable[Any], at_once: int = 64) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+        """Rows with their predictions, as a stream in bounded memory; `at_once` rows go through the network together."""
+        needed = [next(iter(self.task.columns.values()))]
+        rows = read_inputs(inputs, self._like, needed)
+        while chunk := list(islice(rows, at_once)):
+            seen = [{name: row[name] for name in needed} for row in chunk]
+            batch = self.task.collate([self.task.encode(row) for row in seen]).to(self._device)
+            yield from zip(seen, self.task.predict(self.network, batch))
+
+    def score(self, data: str | Path, split: str | None = None) -> dict[str, Any]:
+        """The metrics on the rows of a file or folder that have their targets: of `split`; or of its test split, if it has files for one
+        or is what the run was trained on; or else of all its rows."""
+        return self.scores(data, split)[0]
+
+    def scores(self, data: str | Path, split: str | None = None) -> tuple[dict[str, Any], str]:
+        """What `score` gives, and which split it is of."""
+        source = open_source(data, like=self._like)
+        if split is None:
+            trained_on = source.path == self._like.get("path") or "generator" in (source.format, self._like["format"])
+            split = "test" if "test" in source.given or (trained_on and "test" in source.splits) else "all"
+        absent = [name for name in self.task.columns.values() if name not in [column.name for column in source.columns]]
+        if absent:
+            raise DataError(
+                f"{data}: has no column {absent[0]!r}, which the model was trained on. It has: {', '.join(c.name for c in source.columns)}."
+            )
+        meter, scored = self.task.meter(), 0
+        rows = source.rows(split)
+        while chunk := list(islice(rows, 64)):
+            batch = self.task.collate([self.task.encode(row) for row in chunk]).to(self._device)
+            predictions, loss, items = self.task.assess(self.network, batch)
+            meter.add(batch, predictions, loss, items)
+            scored += len(chunk)
+        if not scored:
+            raise DataError(f"{data}: has no rows to score in {split!r}.")
+        return {**meter.metrics(), "examples": scored}, split
+
+    def show(self) -> None:
+        """Prints what was trained, on what, and how good it is."""
+        print(self.summary())
+
+    def summary(self) -> str:
+        """What was trained, on what, how good: what `wavefront show` prints."""
+        metrics = self.metrics
+        sizes = ", ".join(f"{split} {rows:,}" for split, rows in metrics.get("rows", {}).items())
+        lines = [
+            f"{metrics['data']}  ({self.task.name}: {_said(self.task.columns)})",
+            f"rows      {sizes}",
+            f"network   {_listed(self.task.settings.model_dump())}",
+            f"          {metrics['parameters']:,} parameters",
+            f"learning  {_listed(metrics.get('learning', {}))}",
+            f"trained   {_ended(metrics)}",
+        ]
+        if any(isinstance(metrics.get(split), Mapping) for split in ("train", "valid", "test")):
+            lines += ["", scores_table(metrics)]
+        else:
+            lines += [
+                "",
+                "not scored: the run was stopped before its end. Go on with wavefront fit ... --resume, or score it with wavefront score.",
+            ]
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        test = self.metrics.get("test") or self.metrics.get("valid") or {}
+        scored = f", {self.task.metric} {number(test[self.task.metric])}" if self.task.metric in test else ""
+        return f"Run({str(self.folder)!r}: {self.task.name} on {self.metrics['data']}{scored})"
+
+
+def load(folder: str | Path, device: str = "cpu") -> Run:
+    """The run of a folder, ready to predict. `RunError` says what is missing, damaged or not of a run."""
+    folder = Path(folder)
+    about = read_json(folder, "task.json")
+    task = task_from(about, folder)
+    network = task.network().to(device)
+    if not (folder / "model.safetensors").exists():
+        more = f"wavefront fit {about['data']['path']} --out {folder} --resume"
+        raise RunError(f"{folder} has no model yet: training has not ended. Carry on with: {more}")
+    load_weights(network, folder / "model.safetensors")
+    return Run(folder, task, network, about["data"], read_json(folder, "metrics.json"), device)
+
+
+def task_from(about: Mapping[str, Any], folder: Path) -> Task:
+    if about.get("format") != FORMAT:
+        raise RunError(f"{folder}/task.json has format {about.get('format')}, this Wavefront reads {FORMAT}: it is of another version.")
+    if about.get("task") not in TASKS:
+        raise RunError(f"{folder}/task.json is of the task {about.get('task')!r}; there are: {', '.join(TASKS)}.")
+    try:
+        return TASKS[about["task"]].from_state(about["state"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(f"{folder}/task.json is damaged: {type(error).__name__}: {error}.") from error
+
+
+def read_json(folder: Path, name: str) -> dict[str, Any]:
+    try:
+        found = json.loads((folder / name).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = "a run folder holds config.toml, task.json, model.safetensors and metrics.json"
+        raise RunError(f"{folder} {'has no ' + name if folder.is_dir() else 'is no folder'}: {known}. `wavefront fit` makes one.") from None
+    except (OSError, ValueError) as error:
+        raise RunError(f"{folder / name} cannot be read: {error}.") from error
+    if not isinstance(found, dict):
+        raise RunError(f"{folder / name} is damaged: a JSON object was expected, not {type(found).__name__}.")
+    return found
+
+
+def _said(columns: Mapping[str, str]) -> str:
+    return ", ".join(f"{role}={column}" for role, column in columns.items())
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in values.items() if value is not None)
+
+
+def _ended(metrics: Mapping[str, Any]) -> str:
+    """How training went, in a line."""
+    why = {
+        "epochs": "to the end",
+        "time": "until the time was up",
+        "patience": "until nothing got better",
+        "interrupted": "until it was interrupted",
+        "failed": "until it failed",
+    }
+    if "stopped" not in metrics:
+        return "not at all"
+    best = f", best in epoch {metrics['best_epoch']:.4g}" if metrics.get("best_epoch") is not None else ""
+    line = f"{metrics['epochs']:.4g} epochs, {count(metrics['steps'], 'step')}, {why[metrics['stopped']]}{best}"
+    line += f"; {duration(metrics['seconds'])}, seed {metrics['seed']}"
+    return line + (f"\n          {metrics['error']}" if metrics["stopped"] == "failed" else "")
