@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ __all__ = ["GENERATORS", "Source", "open_source"]
 
 GENERATORS = {"years": Years}
 SHARES = {"test": 0.1, "valid": 0.1}  # of the rows, where the files do not give these splits
+FEW = 500  # rows of a train file, below which no valid split is cut from it: so few rows tell less than they cost
 
 
 class Source:
@@ -32,7 +33,7 @@ class Source:
     columns  `Column(name, kind)` of every row
     given    the splits that the files give: ("train", "test"), or () for a single file
     splits   those that there are: train, valid and test, and what a generator has beside; what is not given is cut by `HashSplit`: from
-             train 10 % for valid, and 10 % for test too if neither is given
+             train 10 % for valid (but of a train file of fewer than 500 rows), and 10 % for test too if neither is given
     ignored  files of a folder that are no data, and so were not read
     """
 
@@ -50,6 +51,8 @@ class Source:
         self.given = tuple(split for split in self._parts if split != "all")
         self._rest = "all" if "all" in self._parts else "train"
         shares = {split: share for split, share in SHARES.items() if split not in self._parts and not (split == "test" and self.given)}
+        if "valid" in shares and "train" in self._parts and sum(1 for _ in islice(self._stream("train"), FEW)) < FEW:
+            del shares["valid"]
         self._cut = HashSplit(lambda: self._stream(self._rest), shares)
         self.splits = tuple(s for s in (*SPLITS, *self.given) if s in {*self.given, *shares, "train"})
         self.splits = tuple(dict.fromkeys(self.splits))
