@@ -203,17 +203,17 @@ class TreeGRU(Cell[Tensor]):
 class AutoencoderState(NamedTuple):
     h: Tensor  # [N, units]
     error: Tensor  # [N, 1], of all reconstructions in the tree below
-    present: Tensor  # [N, 1], 1 at a node; 0 where a child is missing
 
 
 class RecursiveAutoencoder(Cell[AutoencoderState]):
     """Recursive autoencoder: a node from which its children can be told.  [Socher et al. 2011, Semi-Supervised Recursive Autoencoders, eq. 1-3]
 
         p = tanh(U x + b + W [h₁; h₂])       h' = p / ‖p‖       [r₁; r₂] = V h' + c
-        error' = Σₖ errorₖ + ½ Σₖ ‖hₖ - rₖ‖²       over the children that there are
+        error' = Σₖ errorₖ + ½ Σₖ ‖hₖ‖² ‖hₖ - rₖ‖²
 
-    states (hₖ [N, units], errorₖ [N, 1], presentₖ [N, 1]) of `slots` children, x [N, inputs] -> output h' [N, units]. The error of the root's state
-    is that of the whole tree: an extra loss. Vectors have length 1 (section 2.3 there), or shrinking them would lower the error.
+    states (hₖ [N, units], errorₖ [N, 1]) of `slots` children, x [N, inputs] -> output h' [N, units]. The error of the root's state is that of the
+    whole tree: an extra loss. Vectors have length 1 (section 2.3 there), or shrinking them would lower the error; so the factor ‖hₖ‖² is 1 for a
+    child and 0 for one that is missing, whose state is zeros.
 
     >>> import torch
     >>> from wavefront import Tree, unfold
@@ -224,7 +224,7 @@ class RecursiveAutoencoder(Cell[AutoencoderState]):
     """
 
     def __init__(self, inputs: int, units: int, *, slots: int = 2):
-        super().__init__(inputs, state=AutoencoderState(h=units, error=1, present=1), slots=slots)  # type: ignore[arg-type]
+        super().__init__(inputs, state=AutoencoderState(h=units, error=1), slots=slots)  # type: ignore[arg-type]
         self.U, self.W = input_to_hidden(inputs, units), hidden_to_hidden(slots * units, units)
         self.V = hidden_to_hidden(units, slots * units, bias=True)
 
@@ -234,5 +234,6 @@ class RecursiveAutoencoder(Cell[AutoencoderState]):
         h = p / ((p * p).sum(-1, keepdim=True) + 1e-8).sqrt()  # a vector of zeros stays one
         error = torch.zeros_like(children[0].error)
         for child, r in zip(children, self.V(h).chunk(len(children), -1)):
-            error = error + child.error + child.present * ((child.h - r) * (child.h - r)).sum(-1, keepdim=True) / 2
-        return AutoencoderState(h, error, torch.ones_like(error)), h
+            present, missed = ((v * v).sum(-1, keepdim=True) for v in (child.h, child.h - r))
+            error = error + child.error + present * missed / 2
+        return AutoencoderState(h, error), h
