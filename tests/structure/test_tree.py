@@ -180,9 +180,23 @@ def test_balanced_and_chain_are_trees_over_the_same_leaves():
             assert len(alone.sizes) == level
             assert alone.leaves.tolist() == list(range(length))
             assert alone.roots.tolist() == [2 * length - 2]
-    # words stay in their order
-    assert Tree.chain([4]).parent.tolist() == Tree([4, 4, 5, 6, 5, 6, -1]).parent.tolist()
-    assert Tree.balanced([5]).parent.tolist() == [5, 5, 6, 6, 8, 7, 7, 8, -1]
+
+
+@pytest.mark.parametrize(
+    ("make", "shapes"),
+    [
+        (Tree.balanced, [0, [0, 1], [[0, 1], 2], [[0, 1], [2, 3]], [[[0, 1], [2, 3]], 4], [[[0, 1], [2, 3]], [[4, 5], 6]]]),
+        (Tree.chain, [0, [0, 1], [[0, 1], 2], [[[0, 1], 2], 3]]),
+    ],
+)
+def test_trees_over_sequences_keep_the_order_of_words(make, shapes):
+    torch.manual_seed(0)
+    cell, words = Join(3, 4, slots=2), torch.randn(7, 3)
+    nested = Tree.nested(shapes)
+    over = make([str(shape).count(",") + 1 for shape in shapes])
+    leaves = torch.tensor(nested.values)
+    want, got = (unfold(cell, tree, tree.pack(tree.at_leaves(words[leaves])))[1] for tree in (nested, over))
+    torch.testing.assert_close(got, want)
 
 
 def test_a_hundred_thousand_levels_and_ten_thousand_children():

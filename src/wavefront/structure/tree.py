@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence as Many
+from collections.abc import Callable, Iterable, Sequence as Many
 from functools import lru_cache
 from typing import Any
 
@@ -118,12 +118,17 @@ class Tree(Graph):
 
         The leaves of a tree have its first numbers, from left to right; the root has the last.
         """
-        return cls.batch(map(_balanced, map(_at_least_one, lengths)))
+        return cls._over(lengths, _balanced)
 
     @classmethod
     def chain(cls, lengths: Iterable[int]) -> Tree:
         """Binary trees over sequences that take one element after the other, ((a b) c) d: τ levels. Numbered as `balanced`."""
-        return cls.batch(map(_chain, map(_at_least_one, lengths)))
+        return cls._over(lengths, _chain)
+
+    @classmethod
+    def _over(cls, lengths: Iterable[int], make: Callable[[int], tuple[np.ndarray, np.ndarray]]) -> Tree:
+        made = [make(_at_least_one(length)) for length in lengths]
+        return cls.batch([parent for parent, _ in made], [slot for _, slot in made])
 
     def top_down(self) -> Tree:
         """The same trees, from the root to the leaves."""
@@ -199,25 +204,26 @@ def _number_nodes(tree: Any, parent: list[int], slot: list[int], values: list[An
 
 
 @lru_cache(maxsize=4096)
-def _balanced(leaves: int) -> np.ndarray:
-    """Parents of the balanced binary tree over so many leaves."""
-    parent = np.full(2 * leaves - 1, -1)
+def _balanced(leaves: int) -> tuple[np.ndarray, np.ndarray]:
+    """Parents and slots of the balanced binary tree over so many leaves."""
+    parent, slot = np.full(2 * leaves - 1, -1), np.zeros(2 * leaves - 1, dtype=np.int64)
     level, fresh = np.arange(leaves), leaves
     while len(level) > 1:
         pairs = len(level) // 2
         joined = np.arange(fresh, fresh + pairs)
         parent[level[: 2 * pairs]] = np.repeat(joined, 2)
+        slot[level[1 : 2 * pairs : 2]] = 1
         level, fresh = np.concatenate([joined, level[2 * pairs :]]), fresh + pairs
-    return parent
+    return parent, slot
 
 
 @lru_cache(maxsize=4096)
-def _chain(leaves: int) -> np.ndarray:
-    """Parents of the tree ((a b) c) d over so many leaves."""
-    parent = np.full(2 * leaves - 1, -1)
+def _chain(leaves: int) -> tuple[np.ndarray, np.ndarray]:
+    """Parents and slots of the tree ((a b) c) d over so many leaves."""
+    parent, slot = np.full(2 * leaves - 1, -1), np.zeros(2 * leaves - 1, dtype=np.int64)
     inner = np.arange(leaves, 2 * leaves - 1)
+    parent[: min(1, leaves - 1)] = leaves
     parent[1:leaves] = inner
     parent[inner[:-1]] = inner[1:]
-    if leaves > 1:
-        parent[0] = leaves
-    return parent
+    slot[1:leaves] = 1
+    return parent, slot
