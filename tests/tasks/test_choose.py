@@ -1,0 +1,73 @@
+"""The task and its columns are inferred where that is certain, and asked for where it is not."""
+
+import numpy as np
+import pytest
+from helpers import Rows
+
+from wavefront.errors import SettingsError
+from wavefront.tasks import Classify, Regress, Tag, choose
+
+SERIES = np.zeros((3, 1), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("columns", "row", "task", "roles"),
+    [
+        ({"tokens": "symbols", "tags": "symbols"}, {"tokens": ["a"], "tags": ["O"]}, Tag, {"tokens": "tokens", "labels": "tags"}),
+        ({"words": "symbols", "pos": "symbols"}, {"words": ["a"], "pos": ["N"]}, Tag, {"tokens": "words", "labels": "pos"}),
+        ({"text": "text", "label": "text"}, {"text": "a b", "label": "x"}, Classify, {"input": "text", "label": "label"}),
+        ({"text": "text", "class": "number"}, {"text": "a b", "class": 1.0}, Classify, {"input": "text", "label": "class"}),
+        ({"series": "series", "label": "text"}, {"series": SERIES, "label": "1"}, Classify, {"input": "series", "label": "label"}),
+        ({"series": "series", "target": "number"}, {"series": SERIES, "target": 0.5}, Regress, {"input": "series", "target": "target"}),
+        ({"review": "text", "stars": "number"}, {"review": "good", "stars": 4.0}, Regress, {"input": "review", "target": "stars"}),
+    ],
+)
+def test_what_is_certain_is_chosen(columns, row, task, roles):
+    chosen, claim = choose(Rows(columns, train=[row] * 30))
+    assert (chosen, claim.columns, claim.certain) == (task, roles, True)
+    assert claim.because
+
+
+def test_a_text_column_of_few_values_is_the_label_and_an_id_is_not_read():
+    rows = [{"id": f"row {i}", "body": f"some words {i}", "mood": "ab"[i % 2]} for i in range(60)]
+    columns = {"id": "text", "body": "text", "mood": "text"}
+    with pytest.raises(SettingsError, match="say which with --task: classify"):
+        choose(Rows(columns, train=rows))  # id and body could both be the input
+    assert choose(Rows(columns, train=rows), None, {"input": "body", "label": "mood"})[0] is Classify
+
+
+def test_two_tasks_on_one_folder_are_asked_for_by_name():
+    rows = [{"tokens": ["a", "b"], "tags": ["O", "B-x"], "label": "y"}]
+    source = Rows({"tokens": "symbols", "tags": "symbols", "label": "text"}, train=rows)
+    with pytest.raises(SettingsError, match=r"more than one way, say which with --task: classify \(.*\); tag \("):
+        choose(source)
+    assert choose(source, "tag")[1].columns == {"tokens": "tokens", "labels": "tags"}
+    assert choose(source, "classify")[1].columns == {"input": "tokens", "label": "label"}
+
+
+def test_conllu_is_tagged_with_upos_unless_told():
+    columns = dict.fromkeys(("tokens", "lemma", "upos", "xpos"), "symbols")
+    source = Rows(columns, format="conllu", train=[{name: ["a"] for name in columns}])
+    assert choose(source)[1].columns == {"tokens": "tokens", "labels": "upos"}
+    assert choose(source, None, {"labels": "xpos"})[1].columns == {"tokens": "tokens", "labels": "xpos"}
+
+
+def test_sentences_and_their_translations_are_not_tags():
+    rows = [{"de": ["a", "b"], "en": ["c"]}]
+    with pytest.raises(SettingsError, match="no task can tell its columns"):
+        choose(Rows({"de": "symbols", "en": "symbols"}, train=rows))
+
+
+@pytest.mark.parametrize(
+    ("task", "columns", "text"),
+    [
+        ("tagg", {}, "there is no task 'tagg'. There are: classify, regress, tag"),
+        (None, {"label": "nope"}, "label=nope: the data has no such column. It has: text \\(text\\), label \\(text\\)"),
+        ("regress", {}, "regress cannot tell its columns from .* Name them: input=COLUMN, target=COLUMN"),
+        ("tag", {"input": "text"}, "tag has no column input; it has tokens, labels, text, spans"),
+    ],
+)
+def test_what_cannot_be_says_what_there_is(task, columns, text):
+    source = Rows({"text": "text", "label": "text"}, train=[{"text": "a", "label": "b"}])
+    with pytest.raises(SettingsError, match=text):
+        choose(source, task, columns)
