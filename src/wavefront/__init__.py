@@ -26,9 +26,10 @@ _HOMES = {
     "ShapeError": "wavefront.errors",
     "Tree": "wavefront.structure",
     "WavefrontError": "wavefront.errors",
+    "draw": "wavefront.inspect",
     "unfold": "wavefront.unfolding",
 }
-_PACKAGES = ("cells", "networks", "structure", "wrap")
+_PACKAGES = ("cells", "generative", "networks", "structure", "wrap")
 
 __all__ = sorted([*_HOMES, *_PACKAGES])
 
