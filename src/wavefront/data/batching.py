@@ -36,16 +36,18 @@ def batches(
     [0, 1, 2, 3, 4]
     """
     lengths = np.asarray(lengths, dtype=np.int64)
-    if (batch_size is None) == (tokens_per_batch is None) or min(batch_size or 1, tokens_per_batch or 1) < 1:
+    sizes = [size for size in (batch_size, tokens_per_batch) if size is not None]
+    if len(sizes) != 1 or sizes[0] < 1:
         raise SettingsError(f"batches: give either batch_size or tokens_per_batch, at least 1; got {batch_size=} and {tokens_per_batch=}.")
     if not shuffle:
         return _cut(np.argsort(-lengths, kind="stable"), lengths, batch_size, tokens_per_batch)
     random = np.random.default_rng((seed, epoch))
     order = random.permutation(len(lengths))
-    size = batch_size or max(1, tokens_per_batch // max(1, int(np.ceil(lengths.mean()) if len(lengths) else 1)))  # type: ignore[operator]
+    mean = max(1, int(lengths.mean())) if len(lengths) else 1
+    pool_size = POOL * (sizes[0] if batch_size else max(1, sizes[0] // mean))
     found: list[np.ndarray] = []
-    for start in range(0, len(order), POOL * size):
-        pool = order[start : start + POOL * size]
+    for start in range(0, len(order), pool_size):
+        pool = order[start : start + pool_size]
         found += _cut(pool[np.argsort(-lengths[pool], kind="stable")], lengths, batch_size, tokens_per_batch)
     return [found[k] for k in random.permutation(len(found))]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from wavefront.data.readers import READERS, Options, Row, words
 from wavefront.data.readers.conll import Conll
-from wavefront.data.readers.jsonl import as_kind, parse
+from wavefront.data.readers.jsonl import Jsonl, as_kind, parse
 from wavefront.data.readers.parallel import Parallel
 from wavefront.data.readers.reader import finite, lines
 from wavefront.data.readers.text import Text
@@ -44,8 +44,8 @@ def _from_file(path: Path, like: Mapping[str, Any], needed: Sequence[str]) -> It
         conll = like["format"] in ("conll", "conllu")
         if reader is Text and conll and _one_word_a_line(path):
             reader = Conll
-        if reader in (Text, Parallel) and len(needed) == 1:
-            yield from _from_lines(lines(path), str(path), like, needed)
+        if reader is Jsonl or (reader in (Text, Parallel) and len(needed) == 1):
+            yield from _from_lines(lines(path), str(path), like, needed, objects=reader is Jsonl)
             return
         if reader is Conll:
             yield from _conll(path, like, needed)
@@ -76,9 +76,11 @@ def _one_word_a_line(path: Path) -> bool:
     return any(not line.strip() for line in head[:-1]) and all(len(line.split()) <= 1 for line in head)
 
 
-def _from_lines(numbered: Iterator[tuple[int, str]], where: str, like: Mapping[str, Any], needed: Sequence[str]) -> Iterator[Row]:
+def _from_lines(
+    numbered: Iterator[tuple[int, str]], where: str, like: Mapping[str, Any], needed: Sequence[str], objects: bool = False
+) -> Iterator[Row]:
     for number, line in numbered:
-        if line.lstrip().startswith("{"):
+        if line.lstrip().startswith("{") or (objects and line.strip()):
             place = f"{where}, line {number}"
             yield _row(parse(line, place), like, needed, place)
         elif line.strip():

@@ -54,8 +54,7 @@ class Source:
         if "valid" in shares and "train" in self._parts and sum(1 for _ in islice(self._stream("train"), FEW)) < FEW:
             del shares["valid"]
         self._cut = HashSplit(lambda: self._stream(self._rest), shares)
-        self.splits = tuple(s for s in (*SPLITS, *self.given) if s in {*self.given, *shares, "train"})
-        self.splits = tuple(dict.fromkeys(self.splits))
+        self.splits = tuple(dict.fromkeys(s for s in (*SPLITS, *self.given) if s in {*self.given, *shares, "train"}))
 
     def rows(self, split: str = "all") -> Iterator[Row]:
         """The rows of a split ("all": of every one, as the files stand), in the same order every time. Call it again to start anew."""

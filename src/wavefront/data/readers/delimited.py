@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Csv", "Tsv", "scan"]
 
 SAMPLE_ROWS = 1000  # rows whose cells decide whether a column is of numbers
+LONGEST_LINE = 1 << 23  # bytes: a series of a million values; by default DuckDB's buffers would be 16 times as long, all of them in memory
 
 
 class Csv(Table):
@@ -71,5 +72,5 @@ def scan(path: Path, dialect, numbers: set[str]) -> str:
         f"(SELECT {', '.join(map(identifier, dialect.names))} FROM read_csv({literal(str(path))}, auto_detect=false, strict_mode=true,"
         f" delim={literal(dialect.delimiter)}, quote={literal(dialect.quote)}, escape={literal(dialect.quote)},"
         f" header={str(dialect.header).lower()}, columns={{{columns}}}, compression='{compression}', null_padding=false,"
-        f" ignore_errors=false, max_line_size=16777216))"
+        f" ignore_errors=false, max_line_size={LONGEST_LINE}, buffer_size={LONGEST_LINE}))"
     )

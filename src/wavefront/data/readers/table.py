@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Table", "connect", "identifier", "literal", "translated"]
 
-BATCH_CELLS = 1 << 15  # cells that are Python objects at a time
+BATCH_ROWS = 256  # that are Python objects at a time
 WIDE = 8  # so many numbered columns of numbers (t0 ... t7) are one series
 
 
@@ -33,7 +33,9 @@ def connect(database: str = ":memory:", read_only: bool = False) -> duckdb.DuckD
         "autoinstall_known_extensions": False,
         "preserve_insertion_order": True,
     }
-    return duckdb.connect(database, read_only=read_only, config=settings)
+    connection = duckdb.connect(database, read_only=read_only, config=settings)
+    connection.execute("SET enable_progress_bar = false")  # it would be drawn on stdout, into the data
+    return connection
 
 
 def identifier(name: str) -> str:
@@ -110,8 +112,7 @@ class Table(Reader):
         with self.connection() as connection:
             try:
                 result = connection.execute(sql)
-                batch = max(1, BATCH_CELLS // max(1, len(self.seen)))
-                while found := result.fetchmany(batch):
+                while found := result.fetchmany(BATCH_ROWS):
                     yield from found
             except duckdb.Error as error:
                 raise translated(error, self.path) from None

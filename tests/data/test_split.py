@@ -1,0 +1,80 @@
+"""The split by hash: the same tomorrow, wherever a row stands."""
+
+import hashlib
+import random
+
+import numpy as np
+import pytest
+
+from wavefront.data import open_source
+from wavefront.data.split import HashSplit, position
+
+
+def rows(count, seed=0):
+    return [{"text": f"row {n}", "label": "ab"[n % 2]} for n in random.Random(seed).sample(range(10**6), count)]
+
+
+def test_splits_cover_every_row_once_and_have_their_shares():
+    data = rows(5000)
+    split = HashSplit(lambda: data, {"test": 0.1, "valid": 0.1})
+    parts = {name: list(split.select(name)) for name in ("train", "valid", "test")}
+    assert sorted(r["text"] for part in parts.values() for r in part) == sorted(r["text"] for r in data)
+    assert len(parts["test"]) == pytest.approx(500, abs=65)  # three standard deviations
+    assert len(parts["valid"]) == pytest.approx(500, abs=65)
+
+
+def test_order_and_company_do_not_matter():
+    data = rows(5000)
+    shuffled = random.Random(1).sample(data, len(data)) + rows(3000, seed=2)
+    first = HashSplit(lambda: data, {"test": 0.1, "valid": 0.1})
+    second = HashSplit(lambda: shuffled, {"test": 0.1, "valid": 0.1})
+    assert [first.split_of(row) for row in data] == [second.split_of(row) for row in data]
+
+
+def test_equal_rows_fall_together():
+    data = rows(300) * 2
+    split = HashSplit(lambda: data, {"test": 0.2})
+    assert not {r["text"] for r in split.select("test")} & {r["text"] for r in split.select("train")}
+
+
+@pytest.mark.parametrize("count", [3, 10, 30, 999])
+def test_no_split_of_a_small_file_is_empty(tmp_path, count):
+    path = tmp_path / "small.csv"
+    path.write_text("text,label\n" + "".join(f"{r['text']},{r['label']}\n" for r in rows(count)))
+    source = open_source(path)
+    sizes = {split: len(list(source.rows(split))) for split in source.splits}
+    assert min(sizes.values()) >= 1
+    assert sum(sizes.values()) == count
+    assert sizes["test"] == max(1, round(count / 10))
+
+
+def given_two(folder, train):
+    (folder / "a_train.csv").write_text("text\n" + "".join(f"{r['text']}\n" for r in rows(train)))
+    (folder / "a_test.csv").write_text("text\n" + "".join(f"test {n}\n" for n in range(7)))
+    return open_source(folder)
+
+
+def test_a_split_that_the_files_give_is_not_cut(tmp_path):
+    source = given_two(tmp_path, train=600)
+    assert (source.given, source.splits) == (("train", "test"), ("train", "valid", "test"))
+    assert [row["text"] for row in source.rows("test")] == [f"test {n}" for n in range(7)]
+    assert len(list(source.rows("valid"))) == 60
+    assert len(list(source.rows("train"))) == 540
+
+
+def test_no_valid_is_cut_from_a_small_file_for_training(tmp_path):
+    source = given_two(tmp_path, train=499)
+    assert source.splits == ("train", "test")
+    assert len(list(source.rows("train"))) == 499
+
+
+def test_the_position_is_of_the_content():
+    series = np.arange(6, dtype=np.float32).reshape(3, 2)
+    assert position({"series": series, "label": "a"}) == position({"label": "a", "series": series.copy()})
+    assert position({"series": series}) != position({"series": series.reshape(2, 3)})
+    assert position({"a": "bc"}) != position({"ab": "c"})
+
+
+def test_the_position_is_the_same_on_every_machine():
+    digest = hashlib.sha256(b"4 3 text'a'").hexdigest()  # lengths of name and content, name, content
+    assert position({"text": "a"}) == int(digest[:16], 16) / 2**64
