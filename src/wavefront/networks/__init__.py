@@ -7,8 +7,10 @@ from wavefront.networks.deep import Deep
 from wavefront.networks.dropin import GRU, LSTM, RNN
 from wavefront.networks.embedding import Symbols, Words
 from wavefront.networks.encoder import Encoder
+from wavefront.networks.grid import FourCorners, FourSweeps
 from wavefront.networks.readout import AttentionPooled, EveryStep, LastStep, Pooled
 from wavefront.networks.recurrent import Bidirectional, Recurrent
+from wavefront.networks.recursive import LearnedTree, Recursive, TreeReadout
 from wavefront.networks.tagger import Tagger
 
 __all__ = [
@@ -22,13 +24,18 @@ __all__ = [
     "Deep",
     "Encoder",
     "EveryStep",
+    "FourCorners",
+    "FourSweeps",
     "LastStep",
+    "LearnedTree",
     "MultiScale",
     "Pooled",
     "Recurrent",
+    "Recursive",
     "SequenceReadout",
     "Series",
     "Symbols",
     "Tagger",
+    "TreeReadout",
     "Words",
 ]
