@@ -25,11 +25,14 @@ _HOMES = {
     "RNN": "wavefront.networks",
     "Recurrent": "wavefront.networks",
     "Recursive": "wavefront.networks",
+    "Run": "wavefront.app.run",
     "Sequence": "wavefront.structure",
     "ShapeError": "wavefront.errors",
     "Tree": "wavefront.structure",
     "WavefrontError": "wavefront.errors",
     "draw": "wavefront.inspect",
+    "fit": "wavefront.app.fitting",
+    "load": "wavefront.app.run",
     "unfold": "wavefront.unfolding",
 }
 _PACKAGES = ("cells", "generative", "networks", "structure", "wrap")

@@ -1,5 +1,8 @@
 """Modules that people build with."""
 
+from wavefront.networks.attending import Attending
+from wavefront.networks.attention import Additive, Attention, Dot, General, Memory, Monotonic
+from wavefront.networks.bridge import Bridge
 from wavefront.networks.classifier import Committee, SequenceReadout
 from wavefront.networks.convolution import MultiScale, Series
 from wavefront.networks.crf import CRF
@@ -18,16 +21,24 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Additive",
+    "Attending",
+    "Attention",
     "AttentionPooled",
     "Bidirectional",
+    "Bridge",
     "Committee",
     "Deep",
+    "Dot",
     "Encoder",
     "EveryStep",
     "FourCorners",
     "FourSweeps",
+    "General",
     "LastStep",
     "LearnedTree",
+    "Memory",
+    "Monotonic",
     "MultiScale",
     "Pooled",
     "Recurrent",

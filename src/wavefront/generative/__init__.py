@@ -1,0 +1,35 @@
+"""Networks that write: sequences as distributions, to be scored, sampled, searched and filled in."""
+
+from wavefront.generative.autoregressive import Autoregressive, Sample, Writing
+from wavefront.generative.binary import NADE, BernoulliVector
+from wavefront.generative.continuous import Gaussian, GaussianMixture, StudentT
+from wavefront.generative.counts import NegativeBinomial
+from wavefront.generative.ending import Ending, EndSymbol, GivenLength, Halting, Length
+from wavefront.generative.forcing import SCHEDULES, coins, every
+from wavefront.generative.output import Output
+from wavefront.generative.output_to_hidden import OutputToHidden
+from wavefront.generative.symbols import AdaptiveCategorical, Categorical
+
+__all__ = [
+    "NADE",
+    "SCHEDULES",
+    "AdaptiveCategorical",
+    "Autoregressive",
+    "BernoulliVector",
+    "Categorical",
+    "EndSymbol",
+    "Ending",
+    "Gaussian",
+    "GaussianMixture",
+    "GivenLength",
+    "Halting",
+    "Length",
+    "NegativeBinomial",
+    "Output",
+    "OutputToHidden",
+    "Sample",
+    "StudentT",
+    "Writing",
+    "coins",
+    "every",
+]

@@ -1,0 +1,89 @@
+"""Vectors of zeros and ones as outputs: each on its own, or each given those before it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wavefront.cell import Draw
+from wavefront.generative.output import Output
+
+__all__ = ["NADE", "BernoulliVector"]
+
+
+class BernoulliVector(Output):
+    """p(yᵢ = 1 | o) = σ(V o + c)ᵢ, each on its own: which notes sound, say.
+
+    >>> output = BernoulliVector(5, size=88)
+    >>> output.log_prob(torch.zeros(2, 5), torch.zeros(2, 88)).shape
+    torch.Size([2])
+    """
+
+    def __init__(self, features: int, size: int):
+        super().__init__(features, (size,))
+        self.V = nn.Linear(features, size)
+
+    def log_prob(self, o: Tensor, y: Tensor) -> Tensor:
+        return -F.binary_cross_entropy_with_logits(self.V(o), y.to(o.dtype), reduction="none").sum(-1)
+
+    def noise(self, rows: int) -> Draw:
+        return Draw((rows, *self.event), "uniform")
+
+    def draw(self, o: Tensor, noise: Tensor) -> Tensor:
+        return (noise < self.V(o).sigmoid()).to(o.dtype)
+
+    def mode(self, o: Tensor) -> Tensor:
+        return (self.V(o) > 0).to(o.dtype)
+
+    def expected(self, o: Tensor) -> Tensor:
+        return self.V(o).sigmoid()
+
+
+class NADE(Output):
+    """Each element of a vector given those before it; with a recurrent network, RNN-NADE.  [Larochelle & Murray 2011; Boulanger-Lewandowski et
+    al. 2012, eq. 12-14]
+
+        p(yᵢ = 1 | y_<i, o) = σ(b(o)ᵢ + Rᵢ h(i))        h(i) = σ(a(o) + Σ_{j<i} W_j yⱼ)
+
+    a and b are linear in o; `units` is the size of h. `log_prob` does all i at once: its memory is size × units for each y.
+    `mode` takes each element by what is more probable given those before: not always the mode of the whole.
+
+    >>> output = NADE(5, size=3, units=4)
+    >>> y = torch.cartesian_prod(*[torch.tensor([0., 1.])] * 3)
+    >>> output.log_prob(torch.randn(5).expand(8, 5), y).exp().sum().round(decimals=4).item()
+    1.0
+    """
+
+    def __init__(self, features: int, size: int, units: int):
+        super().__init__(features, (size,))
+        self.a, self.b = nn.Linear(features, units), nn.Linear(features, size)
+        self.W, self.R = (nn.Parameter(torch.empty(size, units)) for _ in range(2))
+        for weight in (self.W, self.R):
+            nn.init.normal_(weight, std=units**-0.5)
+
+    def log_prob(self, o: Tensor, y: Tensor) -> Tensor:
+        y = y.to(o.dtype)
+        seen = (y[..., None] * self.W).cumsum(-2)  # [..., size, units], of the elements up to and with i
+        before = F.pad(seen[..., :-1, :], (0, 0, 1, 0))
+        h = (self.a(o)[..., None, :] + before).sigmoid()
+        logits = self.b(o) + (h * self.R).sum(-1)
+        return -F.binary_cross_entropy_with_logits(logits, y, reduction="none").sum(-1)
+
+    def noise(self, rows: int) -> Draw:
+        return Draw((rows, *self.event), "uniform")
+
+    def draw(self, o: Tensor, noise: Tensor) -> Tensor:
+        return self._one_by_one(o, noise)
+
+    def mode(self, o: Tensor) -> Tensor:
+        return self._one_by_one(o, torch.full((*o.shape[:-1], *self.event), 0.5, dtype=o.dtype, device=o.device))
+
+    def _one_by_one(self, o: Tensor, threshold: Tensor) -> Tensor:
+        """yᵢ is 1 where its probability is above threshold i."""
+        a, b, y = self.a(o), self.b(o), []
+        for i in range(self.event[0]):
+            p = (b[..., i] + a.sigmoid() @ self.R[i]).sigmoid()
+            y.append((threshold[..., i] < p).to(o.dtype))
+            a = a + y[-1][..., None] * self.W[i]
+        return torch.stack(y, -1)

@@ -1,0 +1,112 @@
+"""Symbols as outputs: softmax over all of them, and in two stages where there are very many."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from wavefront.cell import Draw
+from wavefront.errors import SettingsError, ShapeError
+from wavefront.generative.output import Output
+
+__all__ = ["AdaptiveCategorical", "Categorical", "SymbolOutput", "draw_symbols"]
+
+
+def draw_symbols(log_p: Tensor, uniform: Tensor) -> Tensor:
+    """Symbols by inversion: log-probabilities (not needing to sum to one) [..., K] and u in [0, 1) [..., 1] -> [...]. Never one of
+    log-probability -inf."""
+    cumulated = (log_p - log_p.amax(-1, keepdim=True)).double().exp().cumsum(-1)
+    at = uniform.double() * cumulated[..., -1:]  # double: u * total stays below total
+    return torch.searchsorted(cumulated, at, right=True).squeeze(-1)
+
+
+class SymbolOutput(Output):
+    """An output whose y is one of `symbols` symbols, numbered from 0."""
+
+    def __init__(self, features: int, symbols: int):
+        super().__init__(features, ())
+        if symbols < 1:
+            raise SettingsError(f"{type(self).__name__} wants at least one symbol, got {symbols}.")
+        self.symbols = symbols
+
+    @abstractmethod
+    def log_probs(self, o: Tensor) -> Tensor:
+        """log p of every symbol, [..., symbols]."""
+
+    def log_prob(self, o: Tensor, y: Tensor) -> Tensor:
+        return self.log_probs(o).gather(-1, y[..., None]).squeeze(-1)
+
+    def noise(self, rows: int) -> Draw:
+        return Draw((rows, 1), "uniform")
+
+    def draw(self, o: Tensor, noise: Tensor) -> Tensor:
+        return draw_symbols(self.log_probs(o), noise)
+
+    def mode(self, o: Tensor) -> Tensor:
+        return self.log_probs(o).argmax(-1)
+
+    def expected(self, o: Tensor) -> Tensor:
+        return self.log_probs(o).exp()
+
+    @property
+    def read_size(self) -> int:
+        raise SettingsError(
+            f"{type(self).__name__}: symbols are read through a table of vectors. Give the network one: reader=nn.Embedding(...)."
+        )
+
+
+class Categorical(SymbolOutput):
+    """p(y | o) = softmax(V o + c).  [Goodfellow et al. 2016, eq. 10.10-10.11]
+
+    tied  a table of vectors [symbols, features] to take for V, the one that the network reads symbols with  [Press & Wolf 2017]
+
+    >>> output = Categorical(5, symbols=3)
+    >>> o = torch.randn(2, 7, 5)
+    >>> output.log_prob(o, output.sample(o)).shape, output.log_probs(o).exp().sum(-1).allclose(torch.ones(2, 7))
+    (torch.Size([2, 7]), True)
+    """
+
+    def __init__(self, features: int, symbols: int, tied: nn.Embedding | None = None):
+        super().__init__(features, symbols)
+        self.V = nn.Linear(features, symbols)
+        with torch.no_grad():
+            self.V.bias.zero_()
+        if tied is not None:
+            if tied.weight.shape != self.V.weight.shape:
+                raise ShapeError(
+                    f"Categorical: tied is a table of [{symbols}, {features}] (symbols, features), got {list(tied.weight.shape)}."
+                )
+            self.V.weight = tied.weight
+
+    def log_probs(self, o: Tensor) -> Tensor:
+        return self.V(o).log_softmax(-1)
+
+
+class AdaptiveCategorical(SymbolOutput):
+    """Softmax in two stages: frequent symbols and clusters of rare ones first, then within a cluster.  [Grave et al. 2017, arXiv:1609.04309]
+
+    cutoffs    where the clusters begin; symbols are numbered by falling frequency
+    shrink     each further cluster reads o through so many times fewer numbers
+
+    `log_prob` costs about what the frequent symbols cost.
+
+    >>> output = AdaptiveCategorical(8, symbols=1000, cutoffs=[50, 200])
+    >>> o = torch.randn(4, 8)
+    >>> output.log_probs(o).exp().sum(-1).allclose(torch.ones(4))
+    True
+    """
+
+    def __init__(self, features: int, symbols: int, cutoffs: Sequence[int], shrink: float = 4.0):
+        super().__init__(features, symbols)
+        self.V = nn.AdaptiveLogSoftmaxWithLoss(features, symbols, cutoffs, div_value=shrink, head_bias=True)
+
+    def log_prob(self, o: Tensor, y: Tensor) -> Tensor:
+        if y.numel() == 0:
+            return o.new_zeros(y.shape)
+        return self.V(o.reshape(-1, self.features), y.reshape(-1)).output.view(y.shape)
+
+    def log_probs(self, o: Tensor) -> Tensor:
+        return self.V.log_prob(o.reshape(-1, self.features)).view(*o.shape[:-1], self.symbols)
