@@ -10,7 +10,7 @@ from typing import NamedTuple
 __all__ = ["Line", "bars", "confusion", "lines", "points", "ticks"]
 
 WIDTH, HEIGHT = 460, 240
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 14, 38
+LEFT, RIGHT, TOP, BOTTOM = 52, 12, 18, 38
 
 
 class Line(NamedTuple):
@@ -28,7 +28,9 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
     >>> ticks(0, 1), ticks(3, 97)
     ([0.0, 0.2, 0.4, 0.6, 0.8, 1.0], [20.0, 40.0, 60.0, 80.0])
     """
-    span = high - low or abs(high) or 1.0
+    if low == high:
+        return [low]
+    span = high - low
     step = 10 ** math.floor(math.log10(span / most))
     step *= next(factor for factor in (1, 2, 5, 10) if span / (step * factor) <= most + 1e-9)
     first = math.ceil(low / step - 1e-9)
@@ -62,8 +64,8 @@ def bars(labels: Sequence[str], values: Sequence[float], axis: str) -> str:
     shown = [value if value is not None and math.isfinite(value) else 0.0 for value in values]
     if not shown:
         return ""
-    top = 1.0 if max(shown) <= 1 and "." in f"{max(shown)}" else max(shown) or 1.0
-    frame = _Frame([0, len(shown)], [0, top], pad=False)
+    top = 1.0 if max(shown) <= 1 else max(shown)
+    frame = _Frame([0, len(shown)], [0, 1.08 * top], pad=False)
     body = [frame.grid(axis)]
     each = len(shown) // 16 + 1  # so many labels have room
     for k, (label, value) in enumerate(zip(labels, shown)):
@@ -147,7 +149,7 @@ class _Frame:
             y = self.y(value)
             parts.append(f'<line class="rule" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
             parts.append(f'<text class="tick end" x="{LEFT - 6}" y="{y + 4:.1f}">{value:,g}</text>')
-        return "".join(parts) + f'<text class="axis" x="{LEFT}" y="{TOP - 4}">{escape(y_axis)}</text>'
+        return "".join(parts) + f'<text class="axis" x="{LEFT}" y="{TOP - 6}">{escape(y_axis)}</text>'
 
     def axes(self, x_axis: str, y_axis: str) -> str:
         parts = [self.grid(y_axis)]

@@ -45,7 +45,8 @@ def answering(command: Callable[..., None]) -> Callable[..., None]:
     def answer(*arguments: Any, **options: Any) -> None:
         try:
             command(*arguments, **options)
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
         except BrokenPipeError:  # whoever reads our output has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(1) from None
@@ -84,7 +85,7 @@ def wavefront(
 @app.command()
 @answering
 def fit(
-    data: Annotated[str, typer.Argument(help="A file, a folder, or the name of a generator (years).")],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="A file, a folder, or the name of a generator (years).")],
     task: Annotated[
         str | None, typer.Option(help="tag, classify, regress; seen from the data where that is certain.", show_default=False)
     ] = None,
@@ -184,7 +185,7 @@ def predict(
 @answering
 def score(
     run: Folder,
-    data: Annotated[str, typer.Argument(help="Rows with what is to be predicted.")],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Rows with what is to be predicted.")],
     split: Annotated[
         str | None, typer.Option(help="Which rows: train, valid, test, all.  [default: test, or all where there is no such]")
     ] = None,

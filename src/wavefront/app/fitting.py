@@ -21,7 +21,7 @@ from wavefront.app.loader import WIDE, Loader, score
 from wavefront.app.plan import Plan
 from wavefront.app.progress import Progress
 from wavefront.app.report import write_report
-from wavefront.app.run import FORMAT, Run, read_json, task_from
+from wavefront.app.run import FORMAT, Run, load, read_json, task_from
 from wavefront.app.text import number, plain
 from wavefront.data import Source, Store, open_source
 from wavefront.errors import DataError, RunError, SettingsError, TrainingError
@@ -133,6 +133,9 @@ def _resume(folder: Path, given: Mapping[str, Any], progress: Progress, began: f
             f"cannot resume {folder} with other settings:\n  " + "\n  ".join(fixed) + "\nLeave them out, or start a new run (--out)."
         )
     about = read_json(folder, "task.json") if (folder / "task.json").exists() else None
+    if not changed and about is not None and (folder / "report.html").exists():
+        progress.say(f"{folder} is finished already. To train on, give it more: --epochs or --minutes.")
+        return load(folder)
     if about is None:  # it was killed before there was anything to carry on from
         return _start(folder, {**stored, **given}, progress, began, dry_run, overwrite=True)
     source = _source({**_section(stored, "data"), "path": given["data.path"]})
@@ -154,6 +157,7 @@ def _resume(folder: Path, given: Mapping[str, Any], progress: Progress, began: f
         "columns": task.columns,
         "network": without_none(task.settings.model_dump()),
     }
+    (folder / "report.html").unlink(missing_ok=True)  # it is there when the run is finished
     write_whole(folder / "config.toml", tomli_w.dumps({**config, "learning": learning.model_dump()}))
     return _train(folder, source, task, network, learning, about, progress, began, resume=True)
 
@@ -220,9 +224,9 @@ def _train(
             reserve=plan.reserve,
             began=began,
         )
-        progress.training(task.metric if evaluation else "", learning.epochs or None)
         if resume and not trainer.resume():
             progress.say("there is no checkpoint yet: the run starts from its beginning")
+        progress.training(task.metric if evaluation else "", learning.epochs or None)
         try:
             outcome = trainer.run()
         except (Interrupted, TrainingError) as error:

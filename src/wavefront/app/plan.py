@@ -22,7 +22,7 @@ class Plan:
     """How much is scored, and when: everything, unless the end of the run is a time that scoring would take too much of."""
 
     EVALUATION, SCORES = 0.03, 0.2  # shares of the time: one evaluation during training, all scores after it
-    REPORT = 1.0  # seconds
+    REPORT = 0.3  # seconds
 
     def __init__(self, task: Task, network: nn.Module, stores: Mapping[str, Store], learning: Settings):
         self.stores, self.steps = stores, {split: int(store.lengths(task.length_column).sum()) for split, store in stores.items()}

@@ -148,7 +148,7 @@ class Progress:
         try:
             sys.stderr.write(text)
             sys.stderr.flush()
-        except (OSError, ValueError):  # closed: nobody reads on
+        except (AttributeError, OSError, ValueError):  # closed, from the start (None) or since: nobody reads on
             self._silence()
 
     def _silence(self) -> None:

@@ -43,7 +43,7 @@ svg { width: 100%; height: auto; display: block; font: 11px system-ui, sans-seri
 .rule { stroke: var(--rule); stroke-width: 1; } .tick { fill: var(--soft); } .axis { fill: var(--soft); } .end { text-anchor: end; }
 .middle, .value, .count { text-anchor: middle; } .value { fill: var(--soft); } .count { fill: var(--ink); } .count.strong { fill: var(--strong); }
 .line { fill: none; stroke-width: 1.8; stroke-linejoin: round; } .line.a { stroke: var(--a); } .line.b { stroke: var(--b); }
-.dot.a, .point, .bar { fill: var(--a); } .dot.b { fill: var(--b); } .point { opacity: .45; }
+.dot.a, .point, .bar { fill: var(--a); } .bar { opacity: .85; } .dot.b { fill: var(--b); } .point { opacity: .45; }
 .mark { fill: var(--page); stroke: var(--b); stroke-width: 2; }
 .cell { fill: var(--rule); opacity: .45; } .right { fill: var(--right); } .wrong { fill: var(--wrong); }
 .legend { font-size: .84rem; color: var(--soft); margin-top: .2rem; } .key { margin-right: 1.2rem; white-space: nowrap; }
@@ -90,9 +90,8 @@ def _head(run: Run, split: str) -> str:
     )
     trained = f"trained in {duration(metrics['seconds'])} on {metrics['started'][:10]}"
     facts = f"{metrics['parameters']:,} parameters, {trained}, seed {metrics['seed']}"
-    columns = ", ".join(f"{role} {column}" for role, column in run.task.columns.items())
     return (
-        f"<header><h1>{_safe(run.folder.name)}</h1><p class=soft>{_safe(run.task.name)} · {_safe(metrics['data'])} · {_safe(columns)}</p>"
+        f"<header><h1>{_safe(run.folder.name)}</h1><p class=soft>{_safe(run.task.name)} · {_safe(metrics['data'])} · {_safe(run.question)}</p>"
         f"<p class=soft>{_safe(facts)}</p><div class=score>{shown}</div></header>"
     )
 
@@ -130,7 +129,7 @@ def _curves(events: Sequence[Mapping[str, Any]], metric: str, metrics: Mapping[s
         scores = [score.get(metric) for score in valid]
         best = next(((e, s) for e, s in zip(epochs, scores) if e == metrics.get("best_epoch") and s is not None), None)
         chart = lines([Line("validation", epochs, scores, "b")], "epoch", metric, best)
-        figures.append(f"<figure><figcaption>{_words(metric)}; the circle is what was kept</figcaption>{chart}</figure>")
+        figures.append(f"<figure><figcaption>{_words(metric)} on validation data; the circle is what was kept</figcaption>{chart}</figure>")
     return f"<section><h2>Learning</h2><div class=grid>{''.join(figures)}</div></section>" if evaluations else ""
 
 
@@ -184,8 +183,9 @@ def _lengths(lengths: Mapping[str, np.ndarray]) -> str:
     figures = []
     for split, values in lengths.items():
         if len(values):
-            counts, edges = np.histogram(values, bins=min(20, int(values.max() - values.min()) + 1))
-            chart = bars([f"{edge:.0f}" for edge in edges[:-1]], [float(n) for n in counts], "sequences")
+            low, wide = int(values.min()), max(1, -(-int(values.max() - values.min() + 1) // 20))  # whole numbers, at most 20 bars
+            counts = np.bincount((values - low) // wide)
+            chart = bars([f"{low + k * wide:,}" for k in range(len(counts))], counts.tolist(), "sequences")
             caption = f"{_safe(split)}: {values.min():,} to {values.max():,} steps, {values.mean():,.1f} in the mean"
             figures.append(f"<figure><figcaption>{caption}</figcaption>{chart}</figure>")
     return f"<section><h2>Lengths</h2><div class=grid>{''.join(figures)}</div></section>"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -75,6 +76,12 @@ class Run:
             raise DataError(f"{data}: has no rows to score in {split!r}.")
         return {**meter.metrics(), "examples": scored}, split
 
+    @property
+    def question(self) -> str:
+        """What is said of what: "label from text"."""
+        first, *others = self.task.columns.values()
+        return f"{' and '.join(others)} from {first}"
+
     def show(self) -> None:
         """Prints what was trained, on what, and how good it is."""
         print(self.summary())
@@ -84,11 +91,11 @@ class Run:
         metrics = self.metrics
         sizes = ", ".join(f"{split} {rows:,}" for split, rows in metrics.get("rows", {}).items())
         lines = [
-            f"{metrics['data']}  ({self.task.name}: {_said(self.task.columns)})",
+            f"{metrics['data']}  {self.task.name}: {self.question}",
+            "",
             f"rows      {sizes}",
-            f"network   {_listed(self.task.settings.model_dump())}",
-            f"          {metrics['parameters']:,} parameters",
-            f"learning  {_listed(metrics.get('learning', {}))}",
+            _wrapped("network", {"parameters": f"{metrics['parameters']:,}", **self.task.settings.model_dump()}),
+            _wrapped("learning", metrics.get("learning", {})),
             f"trained   {_ended(metrics)}",
         ]
         if any(isinstance(metrics.get(split), Mapping) for split in ("train", "valid", "test")):
@@ -143,12 +150,10 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
     return found
 
 
-def _said(columns: Mapping[str, str]) -> str:
-    return ", ".join(f"{role}={column}" for role, column in columns.items())
-
-
-def _listed(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in values.items() if value is not None)
+def _wrapped(name: str, values: Mapping[str, Any]) -> str:
+    """Settings in lines of at most 100 characters, under a heading to their left."""
+    listed = ", ".join(f"{key}\xa0{value}" for key, value in values.items() if value is not None)
+    return textwrap.fill(listed, 100, initial_indent=f"{name:<10}", subsequent_indent=" " * 10).replace("\xa0", " ")
 
 
 def _ended(metrics: Mapping[str, Any]) -> str:

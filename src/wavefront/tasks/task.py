@@ -117,6 +117,7 @@ class Task(ABC):
     Settings: ClassVar[type[BaseModel]]
     metric: str
     larger_is_better: bool
+    length_column: str  # of an example: the column that is as long as the sequence
     settings: Any
 
     def __init__(self, settings: BaseModel | Mapping[str, Any] | None, columns: Mapping[str, str]):

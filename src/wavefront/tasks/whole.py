@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from math import ceil
@@ -36,7 +37,7 @@ class WholeSettings(BaseModel):
     layers: int = Field(1, ge=1, description="bidirectional layers")
     dropout: float | None = Field(None, ge=0, lt=1, description="of features, before the recurrence and after it")
     members: int | None = Field(None, ge=1, description="networks that are trained side by side and asked together")
-    smoothing: float = Field(0.1, ge=0, lt=1, description="share of a target's probability that is spread over all labels (classify)")
+    smoothing: float = Field(0.05, ge=0, lt=1, description="share of a target's probability that is spread over all labels (classify)")
     # symbols and text
     pieces: Literal["words", "characters"] | None = Field(
         None, description="what a text is cut into; characters where texts are a word or two"
@@ -68,7 +69,7 @@ class WholeSequence(Task):
     input: SymbolInput | SeriesInput
 
     @property
-    def length_column(self) -> str:
+    def length_column(self) -> str:  # type: ignore[override]
         return self.input.column
 
     def target_of(self, row: Mapping[str, Any]) -> Any:
@@ -110,15 +111,20 @@ class WholeSequence(Task):
             }
         self.settings = s.model_copy(update=chosen)
 
+    @property
+    @abstractmethod
+    def outputs(self) -> int:
+        """Of the network: one for each label, or one for the number."""
+
     def training(self) -> dict[str, Any]:
         rows = self.input.rows
         if isinstance(self.input, SeriesInput):
             batch = max(4, min(32, rows // 4))
-            updates = 1000 if rows < 2000 else 4000  # a few hundred series are seen a hundred times each
+            updates = 1000 + 40 * self.outputs if rows < 2000 else 4000  # a few hundred series are seen a hundred times each
             epochs = max(5, ceil(updates / ceil(rows / batch)))
         else:
             batch = 32 if rows < 20_000 else 64
-            epochs = max(5, min(100, ceil(6000 / ceil(rows / batch))))
+            epochs = max(5, min(60, ceil(4000 / ceil(rows / batch))))
         return {
             "learning_rate": 3e-3,
             "batch_size": batch,
@@ -126,6 +132,7 @@ class WholeSequence(Task):
             "weight_decay": 0.01,
             "clip_norm": 5.0,
             "average": 0.99 if rows < 2000 else 0.998,
+            "patience": 0 if rows < 2000 else 5,
         }
 
     def encode(self, row: Mapping[str, Any]) -> Example:
@@ -142,14 +149,14 @@ class WholeSequence(Task):
         shown = [" ".join(self.input.text(example)) for example in examples] if isinstance(self.input, SymbolInput) else []
         return Batch(inputs, lengths, targets, {"text": shown})
 
-    def committee(self, outputs: int) -> nn.Module:
-        return Committee(self._member(outputs) for _ in range(self.settings.members or 1))
+    def network(self) -> nn.Module:
+        return Committee(self._member() for _ in range(self.settings.members or 1))
 
-    def _member(self, outputs: int) -> SequenceReadout:
+    def _member(self) -> SequenceReadout:
         s, dropout = self.settings, self.settings.dropout or 0.0
         reader: Series | Words | Symbols
         if isinstance(self.input, SeriesInput):
-            reader = Series(self.input.features, s.channels, s.widths, s.strides or (1,), dropout / 3, s.noise, s.stretch)
+            reader = Series(self.input.features, s.channels, s.widths, s.strides or (1,), noise=s.noise, stretch=s.stretch)
         elif s.spelling:
             reader = Words(
                 self.input.counts,
@@ -164,7 +171,7 @@ class WholeSequence(Task):
         else:
             reader = Symbols(self.input.counts, s.word_size or 1, s.rare)
         encoder = Encoder(reader.outputs, s.units or 1, s.layers, cell_maker(s.cell), dropout)
-        return SequenceReadout(reader, encoder, outputs, dropout)
+        return SequenceReadout(reader, encoder, self.outputs, dropout)
 
     def targets_of(self, batch: Batch) -> Tensor:
         if batch.targets is None:
