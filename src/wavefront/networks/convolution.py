@@ -56,7 +56,6 @@ class MultiScale(nn.Module):
 class Series(nn.Module):
     """A numeric series to features, `MultiScale` on `MultiScale`: values [B, T, inputs] -> [B, T', outputs] and the lengths there.
 
-    dropout  of whole features, before each layer but the first
     noise    in training, deviation of what is added to each value
     stretch  in training, deviation of the factor that a whole channel of a series is multiplied with, around 1
     """
@@ -67,7 +66,6 @@ class Series(nn.Module):
         channels: int,
         widths: tuple[int, ...],
         strides: tuple[int, ...],
-        dropout: float = 0.0,
         noise: float = 0.0,
         stretch: float = 0.0,
     ):
@@ -77,13 +75,13 @@ class Series(nn.Module):
             layer = MultiScale(inputs, channels, widths, stride, bottleneck=None if inputs <= channels else channels)
             self.layers.append(layer)
             inputs = layer.outputs
-        self.outputs, self.dropout, self.noise, self.stretch = inputs, dropout, noise, stretch
+        self.outputs, self.noise, self.stretch = inputs, noise, stretch
 
     def forward(self, values: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         x = values.transpose(1, 2)
         if self.training:
             x = (x + self.noise * torch.randn_like(x)) * (1 + self.stretch * x.new_empty(*x.shape[:2], 1).normal_())
         x = x * _inside(x, lengths)
-        for depth, layer in enumerate(self.layers):
-            x, lengths = layer(F.dropout1d(x, self.dropout, self.training and depth > 0), lengths)
+        for layer in self.layers:
+            x, lengths = layer(x, lengths)
         return x.transpose(1, 2), lengths

@@ -85,8 +85,9 @@ class Classify(WholeSequence):
         value = self.target_of(row)
         return example if value is None else example | {"target": label_numbers(self.labels, [label_text(value)]).reshape(())}
 
-    def network(self) -> nn.Module:
-        return self.committee(len(self.labels))
+    @property
+    def outputs(self) -> int:
+        return len(self.labels)
 
     def criterion(self, network: nn.Module, outputs: Tensor, batch: Batch) -> tuple[Tensor, int]:
         """Cross-entropy, each member by itself; labels never seen are left out."""

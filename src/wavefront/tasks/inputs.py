@@ -75,7 +75,7 @@ class SymbolInput(Input):
     pieces    what a text is cut into: "words" or "characters" (a list of symbols stays as it is)
     spelling  whether the network also sees how a symbol is written, letter by letter; None: if they look like words, that is, if there are
               at least 100 different ones of two letters or more in the mean
-    largest   at most so many different symbols are known; the rarer ones are unknown
+    largest   at most so many different symbols are known; the rarer ones, and with spelling those seen once, are unknown
     longest   what comes after so many symbols is not read; None: all is
     limit     a symbol longer than this is read by its first and last letters only
 
@@ -104,7 +104,8 @@ class SymbolInput(Input):
         if self.spelling is None:
             letters = sum(len(symbol) * n for symbol, n in self._counts.items())
             self.spelling = self.pieces != "characters" and len(self._counts) >= 100 and letters >= 2 * self._counts.total()
-        self.vocabulary = Vocabulary.of(self._counts, max_size=self.largest)
+        # a word seen once tells little by itself: how it is written tells more, and the vector of the unknown one is learned from it
+        self.vocabulary = Vocabulary.of(self._counts, min_count=2 if self.spelling else 1, max_size=self.largest)
         letters_seen: Counter[str] = Counter()
         if self.spelling:
             for symbol, n in self._counts.items():

@@ -37,6 +37,7 @@ class Regress(WholeSequence):
     Settings = WholeSettings
     metric = "rmse"
     larger_is_better = False
+    outputs = 1  # of the network
 
     def __init__(self, settings: BaseModel | Mapping[str, Any] | None, columns: Mapping[str, str]):
         super().__init__(settings, columns)
@@ -97,9 +98,6 @@ class Regress(WholeSequence):
         if value is not None and not isfinite(value):
             raise DataError(f"{self.columns['target']} is {value}; expected a finite number.")
         return example if value is None else example | {"target": np.array(value, np.float64)}
-
-    def network(self) -> nn.Module:
-        return self.committee(1)
 
     def criterion(self, network: nn.Module, outputs: Tensor, batch: Batch) -> tuple[Tensor, int]:
         """Squared error of the standardised target, each member by itself."""

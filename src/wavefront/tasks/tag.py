@@ -134,7 +134,7 @@ class Tag(Task):
         size = self.input.steps
         self.settings = settings.model_copy(
             update={
-                "units": settings.units or (about(size / 500, 32, 128) if size < 100_000 else 200),
+                "units": settings.units or (about(size / 1000, 32, 64) if size < 100_000 else 200),
                 "layers": settings.layers or (1 if size < 100_000 else 2),
                 "word_size": settings.word_size or (about(size / 1000, 32, 64) if size < 100_000 else 100),
                 "spelling": self.input.spelling,
@@ -145,7 +145,16 @@ class Tag(Task):
         )
 
     def training(self) -> dict[str, Any]:
-        return {"learning_rate": 3e-3, "batch_size": 32, "epochs": 15, "weight_decay": 0.01, "clip_norm": 5.0, "average": 0.998}
+        rows = self.input.rows
+        return {
+            "learning_rate": 3e-3,
+            "batch_size": 32 if rows > 1000 else 8,
+            "epochs": 12 if rows > 10_000 else 20 if rows > 1000 else 30,
+            "patience": 3,
+            "weight_decay": 0.01,
+            "clip_norm": 5.0,
+            "average": 0.998 if rows > 1000 else 0.99,
+        }
 
     def state(self) -> dict[str, Any]:
         return {
