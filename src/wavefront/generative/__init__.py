@@ -1,9 +1,11 @@
 """Networks that write: sequences as distributions, to be scored, sampled, searched and filled in."""
 
 from wavefront.generative.autoregressive import Autoregressive, Sample, Writing
+from wavefront.generative.beam import Hypothesis, beam_search
 from wavefront.generative.binary import NADE, BernoulliVector
 from wavefront.generative.continuous import Gaussian, GaussianMixture, StudentT
 from wavefront.generative.counts import NegativeBinomial
+from wavefront.generative.decoding import Limits, greedy, sample, stream, truncated
 from wavefront.generative.ending import Ending, EndSymbol, GivenLength, Halting, Length
 from wavefront.generative.forcing import SCHEDULES, coins, every
 from wavefront.generative.output import Output
@@ -23,13 +25,20 @@ __all__ = [
     "GaussianMixture",
     "GivenLength",
     "Halting",
+    "Hypothesis",
     "Length",
+    "Limits",
     "NegativeBinomial",
     "Output",
     "OutputToHidden",
     "Sample",
     "StudentT",
     "Writing",
+    "beam_search",
     "coins",
     "every",
+    "greedy",
+    "sample",
+    "stream",
+    "truncated",
 ]

@@ -153,6 +153,17 @@ class Autoregressive(nn.Module):
         inner = _first_state(self.network, rows, context, state)
         return Writing(inner, last, torch.zeros(rows, dtype=torch.long, device=device), left.to(device)), log_p.to(self.start)
 
+    def open(self, rows: int, lengths: Any, x: Tensor | None, context: Any, state: Any) -> tuple[Writing, Tensor]:
+        """`begin`, or go on: where state is a `Writing`, lengths are those of what is still to come. With x, as long as x where nothing else is
+        said."""
+        if lengths is None and x is not None and type(self.ending) is GivenLength:
+            lengths = torch.full((rows,), x.shape[1])
+        if not isinstance(state, Writing):
+            return self.begin(rows, lengths, context, state)
+        if lengths is not None:
+            state = state._replace(left=torch.as_tensor(lengths, device=self.start.device))
+        return state, self.start.new_zeros(rows)
+
     def step(self, w: Writing, x: Tensor | None = None, context: Any = None) -> tuple[Writing, Tensor]:
         """One step -> the new state, whose `last` is still to be written, and o(t) [N, features]."""
         vector = self._vectors(w.last, w.place, w.left, x)
@@ -195,6 +206,10 @@ class Autoregressive(nn.Module):
 
         close  one step more, which sees all of y: o [B, T + 1, features]. The state then has done that step too.
         """
+        if state is None:
+            if isinstance(self.ending, Length):
+                raise SettingsError("The length comes first: begin(rows, lengths=<of the whole>) and read from there, state=.")
+            state, _ = self.begin(y.shape[0], context=context)
         y, lengths, w = self._prepare(y, lengths, context, state)
         rows, steps = y.shape[:2]
         total = steps + close
@@ -311,12 +326,7 @@ class Autoregressive(nn.Module):
         lengths  [rows], where the length is given (or to fix it where it comes first); x [rows, T, inputs]; state: the network's, or a `Writing`
                  to go on from
         """
-        if lengths is None and x is not None and type(self.ending) is GivenLength:
-            lengths = torch.full((rows,), x.shape[1])
-        if isinstance(state, Writing):
-            w, log_p = state, self.start.new_zeros(rows)
-        else:
-            w, log_p = self.begin(rows, lengths, context, state)
+        w, log_p = self.open(rows, lengths, x, context, state)
         head = self.output.given(context)
         running = torch.ones(rows, dtype=torch.bool, device=self.start.device)
         ys, length = [], torch.zeros(rows, dtype=torch.long, device=self.start.device)

@@ -19,6 +19,7 @@ from wavefront.generative.symbols import SymbolOutput, draw_symbols
 __all__ = ["EndSymbol", "Ending", "GivenLength", "Halting", "Length", "counted"]
 
 NEVER = float("-inf")
+ENDLESS = torch.iinfo(torch.long).max  # steps that remain where nothing says how many
 
 
 def counted(n: Tensor, scale: float) -> Tensor:
@@ -141,7 +142,7 @@ class GivenLength(Ending):
     closing = 0
 
     def begin(self, rows: int, lengths: Tensor | None, context: Any) -> tuple[Tensor, Tensor]:
-        left = torch.full((rows,), torch.iinfo(torch.long).max) if lengths is None else lengths.long()
+        left = torch.full((rows,), ENDLESS) if lengths is None else lengths.long()
         return left, torch.zeros(rows)
 
     def log_prob(self, head: Output, o: Tensor, y: Tensor, lengths: Tensor, context: Any) -> Tensor:
