@@ -56,6 +56,8 @@ def unfold(
     >>> outputs.shape, state.shape     # six nodes; one final state per sequence
     (torch.Size([6, 5]), torch.Size([2, 5]))
     """
+    if torch.compiler.is_compiling():  # somebody's torch.compile: one graph break, and the loop runs as it does without
+        return torch.compiler.disable(unfold)(cell, structure, inputs, state, context=context, draws=draws, backend=backend)
     rows = _check(cell, structure, inputs, context)
     first = cell.initial_state(structure.rows)
     if state is None:

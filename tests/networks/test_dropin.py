@@ -170,8 +170,8 @@ def test_replaced_and_parametrised_weights_are_seen(pair):
 @pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True}])
 def test_gradcheck_twice(pair, options):
     torch.manual_seed(0)
-    net = pair[0](2, 3, **options, dtype=torch.float64)
-    x = torch.randn(3, 2, 2, dtype=torch.float64, requires_grad=True)
+    net = pair[0](2, 2, **options, dtype=torch.float64)
+    x = torch.randn(3, 1, 2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x, *p: net(x)[0], (x, *net.parameters()))
     assert torch.autograd.gradgradcheck(lambda x: net(x)[0], (x,))
 
@@ -200,6 +200,16 @@ def test_autocast(pair):
     torch.testing.assert_close(output.float(), net(x)[0], rtol=0.05, atol=0.05)
     output.float().sum().backward()
     assert all(p.grad is not None for p in net.parameters())
+
+
+def test_inside_torch_compile(pair):
+    net = pair[0](3, 4, bidirectional=True)
+    compiled = torch.compile(lambda x: net(2 * x)[0].sum() * 3, backend="eager")
+    for steps in (4, 7):
+        x = torch.randn(steps, 2, 3)
+        torch.testing.assert_close(compiled(x), net(2 * x)[0].sum() * 3)
+    packed = pack_sequence([torch.randn(n, 3) for n in (4, 2, 1)])
+    torch.testing.assert_close(torch.compile(net, backend="eager")(packed)[0].data, net(packed)[0].data)
 
 
 def test_no_rows(pair):

@@ -123,6 +123,12 @@ def _line(shown: set[int], ahead: Edges, back: Edges, column: Callable[[int], Co
                 found.append(Step(at[first], gap, 1))
             if last is not None and (last - way, last) in edges:
                 found.append(Step(gap, at[last], 1))
+        reached = {step.target for step in found}
+        for gap, before, after in gaps:  # a step that remembers only such as are left out still remembers
+            for a, b in sorted((a, b) for a, b in edges if a is not FIRST and b in at and at[b] not in reached):
+                if (before is None or before < a) and (after is None or a < after):
+                    found.append(Step(gap, at[b], abs(b - a)))
+                    reached.add(at[b])
         return sorted(found, key=lambda step: (step.delay, step.target))
 
     line = Line(columns, steps(ahead, 1), steps(back, -1), max(at[p] for p in places if column(p).kind == "step"))
@@ -185,7 +191,8 @@ def unfolded(found: Anatomy, line: Line, output: str, loss: bool) -> Picture:
             _column(picture, found, levels, str(number), x, f"({column.name})", shows, loss)
         for layer, (ahead, back) in enumerate(levels.states):
             for steps, way, level in ((line.ahead, "h", ahead), (line.back, "g", back))[: 1 + found.both]:
-                if column.kind != "step" and any(number in (step.source, step.target) for step in steps) and found.memory:
+                linked = column.kind == "gap" or any(number in (step.source, step.target) for step in steps)
+                if column.kind != "step" and linked and found.memory:
                     picture.add(
                         f"{number}:{way}{layer}",
                         Spot(column.kind, _state(found, way, layer, f"({column.name})"), x, level, _shift(found, way)),
