@@ -12,9 +12,10 @@ from wavefront.data.readers.parquet import Parquet
 from wavefront.data.readers.reader import Column, Options, Reader, Row
 from wavefront.data.readers.sql import Sql
 from wavefront.data.readers.text import Text, words
+from wavefront.data.readers.trees import Trees
 from wavefront.data.readers.ts import Ts
 from wavefront.data.readers.ucr import Ucr
 
 __all__ = ["READERS", "Column", "Options", "Reader", "Row", "words"]
 
-READERS: tuple[type[Reader], ...] = (Csv, Jsonl, Parquet, Sql, Conllu, Ts, Ucr, Parallel, Conll, Tsv, Classes, Text)
+READERS: tuple[type[Reader], ...] = (Csv, Trees, Jsonl, Parquet, Sql, Conllu, Ts, Ucr, Parallel, Conll, Tsv, Classes, Text)
