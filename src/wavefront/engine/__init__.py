@@ -1,0 +1,5 @@
+"""The engine makes the loop fast without the cell knowing: a step is traced, planned, and its sequential part compiled for this machine."""
+
+from wavefront.engine.choose import choose, fallbacks, runs
+
+__all__ = ["choose", "fallbacks", "runs"]

@@ -1,0 +1,564 @@
+"""One native function for all fronts of an unfolding: a schedule, written out in vector code.
+
+    for front in fronts (backward: last to first):
+        for group in groups:
+            for panel of units, for block of rows:            # weights of a panel stay in cache while the rows pass
+                products of the group, in registers           # [rows, panel] sums over the whole k loop
+                what follows them, and what is to be written
+
+A thread takes its slice of the sequences through all fronts: there is no barrier. Rows are found through index arrays, so that ragged
+sequences, trees and grids are the same to it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from typing import Any
+
+import llvmlite.ir as ir
+
+from wavefront.engine.backends.compiled.emit import I64, PTR, Code, compile_module, host_bytes
+from wavefront.engine.backends.compiled.schedule import Group, Item, Place, Schedule, base, contiguous
+from wavefront.engine.backends.compiled.threads import TEAM, openmp
+from wavefront.engine.graph import ELEMENTWISE, Value
+
+__all__ = ["Kernel", "Pack"]
+
+ACCUMULATORS = 24  # vector registers that hold sums; the others hold weights and one number of the state
+Line = tuple[tuple[tuple[str, int], ...], int]  # an index: Σ coefficient * loop variable + constant
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Weights in the order in which a group's k loops read them: [block of panels][k][window][panel][lane], zeros where there is no column."""
+
+    windows: tuple[tuple[Value, int], ...]  # (weight [K, M], first column)
+    columns: int  # of each window
+    rows: int  # K
+    panels: int  # in a whole block
+
+
+class Kernel:
+    """The compiled function. Its arguments are named in `arguments`; `run` takes an array with the pointer or number of each."""
+
+    def __init__(self, schedule: Schedule, sizes: dict[Any, int], slots: int, double: bool, reverse: bool, clear: tuple[int, ...] = ()):
+        """sizes: the vector size of each place, by (kind, number); clear: parts whose gradient is set to zero once a front is done with it."""
+        self.schedule, self.slots, self.reverse, self.clear = schedule, slots, reverse, clear
+        self.sizes = sizes | {(p.kind, p.number): v.size for v, p in schedule.places.items() if p.kind == "scratch"}
+        self.width = host_bytes() // (8 if double else 4)
+        self.double = double
+        self.arguments: list[Any] = []
+        self.packs: list[Pack] = []
+        self.module = ir.Module()
+        self._memo: dict[Any, Any] = {}  # what the loop body being written has computed so far
+        self._sums: dict[tuple[Value, int], Any] = {}  # where in the tile each product's sums lie
+        self._tiles: dict[tuple[int, int, int], ir.Function] = {}
+        self._write()
+        team = openmp()
+        if team:
+            self._write_entry()
+        address, self.text, self._alive = compile_module(self.module, team.addresses if team else {})
+        self.entry = address("entry") if team else None
+        self.slice = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(address("kernel"))
+
+    # arguments
+
+    def _argument(self, key: Any) -> int:
+        if key not in self.arguments:
+            self.arguments.append(key)
+        return self.arguments.index(key)
+
+    def _pointer(self, key: Any) -> Any:
+        """Loaded once, in the entry block."""
+        if key not in self._pointers:
+            with self.c.b.goto_block(self._entry):
+                self._pointers[key] = self.c.load_pointer(self._table, self._argument(key))
+        return self._pointers[key]
+
+    def _number(self, key: Any) -> Any:
+        if key not in self._pointers:
+            with self.c.b.goto_block(self._entry):
+                self._pointers[key] = self.c.load_i64(self._table, self.c.i64(self._argument(key)))
+        return self._pointers[key]
+
+    # the whole
+
+    def _write(self) -> None:
+        f = ir.Function(self.module, ir.FunctionType(ir.VoidType(), [PTR, I64]), name="kernel")
+        self.c = c = Code(self.module, f, self.double, self.width)
+        self._table, part = f.args
+        self._entry = c.b.block
+        self._pointers: dict[Any, Any] = {}
+        most = max((self._shape(g)[3] for g in self.schedule.groups), default=1)
+        tile = max((ACCUMULATORS, *(len(g.windows) * self._shape(g)[3] * self._shape(g)[2] for g in self.schedule.groups)))
+        self._tile = c.b.alloca(c.V, c.i64(tile))
+        self._tile.align = 64
+        self._rows = c.b.alloca(PTR, c.i64(most))
+        body = f.append_basic_block("body")
+        c.b.position_at_end(body)
+        fronts = self._number("fronts")
+        self._most = self._number("most")
+        first = c.b.mul(part, fronts)
+        self._scratch = c.at(self._pointer("scratch"), c.b.mul(part, self._number("scratch_size")))
+
+        def front(t: Any) -> None:
+            at = c.b.add(first, t)
+            start, count = c.load_i64(self._pointer("starts"), at), c.load_i64(self._pointer("counts"), at)
+            self._list = c.at(self._pointer("list"), start, I64)
+            for group in self.schedule.groups:
+                self._group(group, count)
+            if self.clear:
+                c.if_(c.b.icmp_signed("!=", self._number("clear"), c.i64(0)), lambda: self._clear(count))
+
+        c.loop(c.i64(0), fronts, 1, front, down=self.reverse)
+        c.b.ret_void()
+        with c.b.goto_block(self._entry):
+            c.b.branch(body)
+
+    def _write_entry(self) -> None:
+        """entry(table): called by every thread of a team; each takes the slices that are its own."""
+        f = ir.Function(self.module, ir.FunctionType(ir.VoidType(), [PTR]), name="entry")
+        c = Code(self.module, f, self.double, self.width)
+        ask = ir.FunctionType(ir.IntType(32), [])
+        me, all_ = (c.b.sext(c.b.call(ir.Function(self.module, ask, name), []), I64) for name in TEAM)
+        slices = c.load_i64(f.args[0], c.i64(self._argument("slices")))
+        kernel = next(k for k in self.module.functions if k.name == "kernel")
+        head, inside, after = (f.append_basic_block(n) for n in ("head", "inside", "after"))
+        before = c.b.block
+        c.b.branch(head)
+        c.b.position_at_end(head)
+        i = c.b.phi(I64)
+        i.add_incoming(me, before)
+        c.b.cbranch(c.b.icmp_signed("<", i, slices), inside, after)
+        c.b.position_at_end(inside)
+        c.b.call(kernel, [f.args[0], i])
+        i.add_incoming(c.b.add(i, all_), inside)
+        c.b.branch(head)
+        c.b.position_at_end(after)
+        c.b.ret_void()
+
+    # rows of places
+
+    def _pointer_of(self, place: Place, i: Any, offset: int = 0) -> Any:
+        """Where the vector of the i-th node of this front and slice starts, moved on by `offset`."""
+        c = self.c
+        if place.kind == "scratch":
+            key = ("scratch", place.number)
+            size = self.sizes[key]
+            at = c.add(c.b.mul(self._most, c.i64(place.number)), c.mul(i, size))
+            return c.at(self._scratch, c.add(at, c.i64(offset)))
+        if place.kind == "fixed":
+            return c.at(self._pointer(("fixed", place.number)), c.i64(offset))
+        node = self._remember(("node", id(i)), lambda: c.load_i64(self._list, i))
+        size = self.sizes[("state" if place.kind in ("own", "acc", "before") else place.kind, place.number)]
+        match place.kind:
+            case "node":
+                array, row = ("node", place.number), node
+            case "row":
+                array, row = ("row", place.number), self._index("row", node, 1, 0)
+            case "own":
+                array, row = ("state", place.number), self._index(("own", place.number), node, 1, 0)
+            case "state":
+                array, row = ("state", place.number), self._index(("state before", place.number), node, self.slots, place.slot)
+            case "acc":
+                array, row = ("acc", place.number), self._index("acc own", node, 1, 0)
+            case "before":
+                array, row = ("acc", place.number), self._index("acc before", node, self.slots, place.slot)
+            case _:
+                raise AssertionError(place)
+        return c.at(self._pointer(array), c.add(c.mul(row, size), c.i64(offset)))
+
+    def _index(self, key: Any, node: Any, columns: int, column: int) -> Any:
+        c = self.c
+        return self._remember((key, column, id(node)), lambda: c.load_i64(self._pointer(key), c.add(c.mul(node, columns), c.i64(column))))
+
+    def _remember(self, key: Any, make: Any) -> Any:
+        if key not in self._memo:
+            self._memo[key] = make()
+        return self._memo[key]
+
+    # groups
+
+    def _shape(self, g: Group) -> tuple[int, int, int, int]:
+        """Units in the last dimension, panels of them, panels in a block, rows in a block."""
+        n = g.shape[-1] if g.shape else 1
+        panels = -(-n // self.width)
+        if not g.windows:
+            return n, panels, 1, 1
+        most = max(1, 4 // len(g.windows))
+        together = next((p for p in range(min(most, panels), max(1, most // 2), -1) if panels % p == 0), min(most, panels))
+        return n, panels, together, max(1, min(8, ACCUMULATORS // (len(g.windows) * together)))
+
+    def _group(self, g: Group, count: Any) -> None:
+        self._stage = g.stage
+        if g.kind == "reduce":
+            self._reduce(g, count)
+        elif g.windows:
+            self._product(g, count)
+        else:
+            self._map(g, count)
+
+    def _panels(self, shape: tuple[int, ...], body: Any, carry: Any = (), prefix: str = "d") -> Any:
+        """Loops over all dimensions but the last, and over the last in vectors: body(index, lanes, *carry)."""
+        c = self.c
+        self.vars: dict[str, Any] = {}
+        outer: list[Line] = []
+
+        def nest(d: int, *carried: Any) -> Any:
+            if d < len(shape) - 1:
+                if shape[d] == 1:
+                    outer.append(((), 0))
+                    new = nest(d + 1, *carried)
+                    outer.pop()
+                    return new
+                name = f"{prefix}{d}"
+
+                def one(k: Any, *inner: Any) -> Any:
+                    self.vars[name] = k
+                    outer.append((((name, 1),), 0))
+                    new = nest(d + 1, *inner)
+                    outer.pop()
+                    return new
+
+                return c.loop(c.i64(0), c.i64(shape[d]), 1, one, carried)
+            return self._last(shape, tuple(outer), body, carried)
+
+        return nest(0, *carry)
+
+    def _last(self, shape: tuple[int, ...], outer: tuple[Line, ...], body: Any, carried: Any) -> Any:
+        c = self.c
+        if not shape or shape[-1] == 1:
+            self._memo.clear()
+            return body((*outer, ((), 0)) if shape else (), 1, *carried)
+        n = shape[-1]
+        whole = n - n % self.width
+
+        def panel(u: Any, *inner: Any) -> Any:
+            self._memo.clear()
+            self.vars["u"] = u
+            return body((*outer, ((("u", 1),), 0)), self.width, *inner)
+
+        if whole:
+            carried = c.loop(c.i64(0), c.i64(whole), self.width, panel, carried)
+        if n % self.width:
+            self._memo.clear()
+            self.vars["u"] = c.i64(whole)
+            carried = body((*outer, ((("u", 1),), 0)), n % self.width, *carried)
+        return carried
+
+    def _map(self, g: Group, count: Any) -> None:
+        def row(i: Any) -> None:
+            self._panels(g.shape, lambda index, lanes: self._items(g, i, index, lanes))
+
+        self.c.loop(self.c.i64(0), count, 1, row)
+
+    def _items(self, g: Group, i: Any, index: tuple[Line, ...], lanes: int) -> None:
+        self._i, self._lanes = i, lanes
+        for item in g.items:
+            self._store(item, self.value(item.value, index), index)
+
+    def _store(self, item: Item, value: Any, index: tuple[Line, ...]) -> None:
+        c = self.c
+        line = _flat(index, item.strides)
+        pointer = self._memory(item.place, (line[0], line[1] + item.offset))
+        step = dict(line[0]).get("u", 1)
+        if step != 1 and self._lanes > 1:
+            for k in range(self._lanes):
+                here = c.at(pointer, c.i64(k * step))
+                one = c.b.extract_element(value, ir.Constant(ir.IntType(32), k))
+                c.b.store(c.b.fadd(c.load_scalar(here), one) if item.accumulate else one, here)
+            return
+        c.store(c.b.fadd(c.load(pointer, self._lanes), value) if item.accumulate else value, pointer, self._lanes)
+
+    def _memory(self, place: Place, line: Line) -> Any:
+        c = self.c
+        pointer = self._pointer_of(place, self._i, line[1])
+        for name, coefficient in line[0]:
+            pointer = c.at(pointer, c.mul(self.vars[name], coefficient))
+        return pointer
+
+    def _reduce(self, g: Group, count: Any) -> None:
+        c = self.c
+        starts = [c.splat(0.0) if item.value.kind == "sum" else c.splat(-float("inf")) for item in g.items]
+
+        def row(i: Any) -> None:
+            def over_last(outer_index: tuple[Line, ...]) -> None:
+                def body(index: tuple[Line, ...], lanes: int, *sums: Any) -> list[Any]:
+                    self._i, self._lanes = i, lanes
+                    new = []
+                    for item, so_far, neutral in zip(g.items, sums, starts):
+                        v = self.value(item.value.args[0], index)
+                        if lanes < self.width:
+                            v = c.select(c.mask(lanes), v, neutral)
+                        new.append(c.b.fadd(so_far, v) if item.value.kind == "sum" else c.call("maximum", so_far, v))
+                    return new
+
+                sums = self._last(g.shape, outer_index, body, starts)
+                self._memo.clear()
+                for item, total in zip(g.items, sums):
+                    line = _flat(outer_index, item.strides)
+                    c.b.store(self._across(item.value.kind, total), self._memory(item.place, (line[0], line[1] + item.offset)))
+
+            self.vars = {}
+            self._outer(g.shape[:-1], over_last)
+
+        c.loop(c.i64(0), count, 1, row)
+
+    def _outer(self, shape: tuple[int, ...], body: Any, index: tuple[Line, ...] = ()) -> None:
+        if len(index) == len(shape):
+            body(index)
+        elif shape[len(index)] == 1:
+            self._outer(shape, body, (*index, ((), 0)))
+        else:
+            name = f"r{len(index)}"
+
+            def one(k: Any) -> None:
+                self.vars[name] = k
+                self._outer(shape, body, (*index, (((name, 1),), 0)))
+
+            self.c.loop(self.c.i64(0), self.c.i64(shape[len(index)]), 1, one)
+
+    def _across(self, kind: str, v: Any) -> Any:
+        c = self.c
+        if kind == "sum":
+            f = c.intrinsic("llvm.vector.reduce.fadd", c.F, [c.F, c.V], f".{c.suffix}")
+            return c.b.call(f, [ir.Constant(c.F, -0.0), v], fastmath=("reassoc",))
+        return c.b.call(c.intrinsic("llvm.vector.reduce.fmaximum", c.F, [c.V], f".{c.suffix}"), [v])
+
+    def _clear(self, count: Any) -> None:
+        c = self.c
+
+        def row(i: Any) -> None:
+            for number in self.clear:
+
+                def zero(index: tuple[Line, ...], lanes: int, number: int = number) -> None:
+                    self._i, self._lanes = i, lanes
+                    c.store(c.splat(0.0), self._memory(Place("acc", number), index[0]), lanes)
+
+                self._panels((self.sizes[("state", number)],), zero)
+
+        c.loop(c.i64(0), count, 1, row)
+
+    # products
+
+    def _product(self, g: Group, count: Any) -> None:
+        c = self.c
+        n, panels, together, rows = self._shape(g)
+        operands: dict[Value, list[tuple[Value, int]]] = {}
+        for product, column in g.windows:
+            operands.setdefault(product.args[0], []).append((product, column))
+        weights = []
+        for a, windows in operands.items():
+            self.packs.append(Pack(tuple((p.args[1], column) for p, column in windows), n, a.shape[0], together))
+            weights.append((("pack", len(self.packs) - 1), a, windows))
+        whole, rest = panels // together, panels % together
+        self.vars = {}
+
+        def block(u: Any, panels_here: int, lanes_last: int) -> None:
+            def tile_of(r: int, i: Any) -> None:
+                offset = 0
+                for key, a, windows in weights:
+                    columns = len(windows) * panels_here
+                    memory, start = base(a)
+                    place = self._place(memory)
+                    for k in range(r):
+                        self._memo.clear()
+                        c.b.store(self._pointer_of(place, c.add(i, c.i64(k)), start), c.at(self._rows, c.i64(k), PTR))
+                    weight = c.at(self._pointer(key), c.mul(u, a.shape[0] * len(windows)))
+                    out = c.at(self._tile, c.i64(offset * rows), c.V)
+                    c.b.call(self._tile_function(r, columns, a.shape[0]), [weight, out, self._rows])
+                    offset += columns
+
+            def after(i: Any, r: Any) -> None:
+                def one(k: Any) -> None:
+                    def panel(p: Any, lanes: int) -> None:
+                        self._memo.clear()
+                        self.vars = {"u": c.add(u, c.mul(p, self.width))}
+                        self._sums.clear()
+                        offset = 0
+                        for _, _, windows in weights:
+                            columns = len(windows) * panels_here
+                            for w, window in enumerate(windows):
+                                at = c.add(c.i64(offset * rows + w * panels_here), c.mul(k, columns), p)
+                                self._sums[window] = at
+                            offset += columns
+                        index = ((((("u", 1),), 0),) if n > 1 else (((), 0),)) if g.shape else ()
+                        self._items(g, c.add(i, k), index, lanes)
+
+                    full = panels_here - (lanes_last < self.width)
+                    if full == 1:
+                        panel(c.i64(0), self.width)
+                    elif full:
+                        c.loop(c.i64(0), c.i64(full), 1, lambda p: panel(p, self.width))
+                    if full < panels_here:
+                        panel(c.i64(full), lanes_last)
+
+                c.loop(c.i64(0), r, 1, one)
+
+            self._row_blocks(count, rows, tile_of, after)
+
+        last = n - (panels - 1) * self.width
+        if rest:
+            c.loop(c.i64(0), c.i64(whole * together * self.width), together * self.width, lambda u: block(u, together, self.width))
+            block(c.i64(whole * together * self.width), rest, last)
+        else:
+            several = whole - (last < self.width)
+            if several:
+                c.loop(c.i64(0), c.i64(several * together * self.width), together * self.width, lambda u: block(u, together, self.width))
+            if several < whole:
+                block(c.i64(several * together * self.width), together, last)
+
+    def _row_blocks(self, count: Any, most: int, tile_of: Any, after: Any) -> None:
+        """Rows in blocks of `most`, then 2, then 1: the products of each, and what follows them."""
+        c, b = self.c, self.c.b
+        f = c.function
+        head, choose, then, done = (f.append_basic_block(n) for n in ("rows", "choose", "then", "done"))
+        before = b.block
+        b.branch(head)
+        b.position_at_end(head)
+        i = b.phi(I64)
+        i.add_incoming(c.i64(0), before)
+        b.cbranch(b.icmp_signed("<", i, count), choose, done)
+        b.position_at_end(choose)
+        left = b.sub(count, i)
+        taken: list[tuple[int, Any]] = []
+        for r in sorted({most, *(k for k in (4, 2, 1) if k < most)}, reverse=True):
+            inside, other = f.append_basic_block(f"take{r}"), f.append_basic_block("fewer")
+            if r > 1:
+                b.cbranch(b.icmp_signed(">=", left, c.i64(r)), inside, other)
+            else:
+                b.branch(inside)
+            b.position_at_end(inside)
+            tile_of(r, i)
+            b.branch(then)
+            taken.append((r, b.block))
+            b.position_at_end(other)
+        b.unreachable()
+        b.position_at_end(then)
+        r_ = b.phi(I64)
+        for r, source in taken:
+            r_.add_incoming(c.i64(r), source)
+        after(i, r_)
+        i.add_incoming(b.add(i, r_), b.block)
+        b.branch(head)
+        b.position_at_end(done)
+
+    def _tile_function(self, rows: int, columns: int, depth: int) -> ir.Function:
+        """out[row][column] = Σ_k w[k][column] * a[row][k], vectors of columns, all sums in registers."""
+        key = (rows, columns, depth)
+        if key in self._tiles:
+            return self._tiles[key]
+        f = ir.Function(self.module, ir.FunctionType(ir.VoidType(), [PTR] * 3), name=f"tile_{rows}x{columns}x{depth}")
+        f.linkage = "internal"
+        f.attributes.add("noinline")
+        self._tiles[key] = f
+        w, out, table = f.args
+        for a in f.args:
+            a.add_attribute("noalias")
+        c = Code(self.module, f, self.double, self.width)
+        pointers = [c.b.load(c.at(table, c.i64(r), PTR), typ=PTR) for r in range(rows)]
+        sets = max(1, min(4, -(-8 // (rows * columns))))  # too few sums to hide an addition's latency: several of each
+        unroll = 4 if rows * columns <= ACCUMULATORS else 1
+
+        def some(k: Any, sums: list[Any], count: int) -> list[Any]:
+            sums = list(sums)
+            for j in range(count):
+                here = c.at(w, c.mul(c.add(k, c.i64(j)), columns * self.width))
+                weights = [c.load(c.at(here, c.i64(m * self.width))) for m in range(columns)]
+                for r in range(rows):
+                    x = c.broadcast(c.load_scalar(c.at(pointers[r], c.add(k, c.i64(j)))))
+                    for m in range(columns):
+                        at = ((j % sets) * rows + r) * columns + m
+                        sums[at] = c.fma(x, weights[m], sums[at])
+            return sums
+
+        sums = [c.splat(0.0)] * (sets * rows * columns)
+        whole = depth - depth % unroll
+        if whole:
+            sums = c.loop(c.i64(0), c.i64(whole), unroll, lambda k, *s: some(k, list(s), unroll), sums)
+        if depth % unroll:
+            sums = some(c.i64(whole), sums, depth % unroll)
+        for at in range(rows * columns):
+            total = sums[at]
+            for s in range(1, sets):
+                total = c.b.fadd(total, sums[s * rows * columns + at])
+            c.store(total, c.at(out, c.i64(at), c.V))
+        c.b.ret_void()
+        return f
+
+    # values
+
+    def _place(self, v: Value) -> Place:
+        return self.schedule.sources.get(v) or self.schedule.places[v]
+
+    def value(self, v: Value, index: tuple[Line, ...]) -> Any:
+        key = (v, index)
+        if key not in self._memo:
+            self._memo[key] = self._compute(v, index)
+        return self._memo[key]
+
+    def _compute(self, v: Value, index: tuple[Line, ...]) -> Any:
+        c = self.c
+        if v.kind == "const":
+            return c.splat(v.attr)
+        if self.schedule.held(v, self._stage):
+            return self._read(self._place(v), _flat(index, contiguous(v.shape)))
+        if v.kind in ELEMENTWISE:
+            return c.elementary(v.kind, *(self.value(a, _broadcast(a, v, index)) for a in v.args))
+        a = v.args[0]
+        match v.kind:
+            case "mm":
+                (line,) = index
+                return c.b.load(c.at(self._tile, self._sums[(v, line[1])], c.V), typ=c.V)
+            case "stop":
+                return self.value(a, index)
+            case "expand":
+                return self.value(a, _broadcast(a, v, index))
+            case "narrow":
+                dim, start = v.attr
+                return self.value(a, tuple((line[0], line[1] + start) if d == dim else line for d, line in enumerate(index)))
+            case "permute":
+                there: list[Any] = [None] * len(index)
+                for d, source in enumerate(v.attr):
+                    there[source] = index[d]
+                return self.value(a, tuple(there))
+            case "reshape":
+                return self._reshaped(v, a, index)
+        raise AssertionError(f"{v} should be in memory")
+
+    def _reshaped(self, v: Value, a: Value, index: tuple[Line, ...]) -> Any:
+        if [n for n in a.shape if n != 1] == [n for n in v.shape if n != 1]:
+            rest = iter(line for line, n in zip(index, v.shape) if n != 1)
+            return self.value(a, tuple(next(rest) if n != 1 else ((), 0) for n in a.shape))
+        flat = _flat(index, contiguous(v.shape))
+        if len(a.shape) == 1:
+            return self.value(a, (flat,))
+        memory, offset = base(a)
+        return self._read(self._place(memory), (flat[0], flat[1] + offset))
+
+    def _read(self, place: Place, line: Line) -> Any:
+        c = self.c
+        pointer = self._memory(place, line)
+        step = dict(line[0]).get("u", 0)
+        if step == 0:
+            return c.broadcast(c.load_scalar(pointer)) if self._lanes > 1 else c.load(pointer, 1)
+        if step == 1:
+            return c.load(pointer, self._lanes)
+        return c.gather(pointer, step, self._lanes)
+
+
+def _flat(index: tuple[Line, ...], strides: tuple[int, ...]) -> Line:
+    terms: dict[str, int] = {}
+    constant = 0
+    for (parts, start), stride in zip(index, strides):
+        constant += start * stride
+        for name, coefficient in parts:
+            terms[name] = terms.get(name, 0) + coefficient * stride
+    return tuple(terms.items()), constant
+
+
+def _broadcast(a: Value, v: Value, index: tuple[Line, ...]) -> tuple[Line, ...]:
+    """The index of an argument that broadcasts to v."""
+    tail = index[len(index) - len(a.shape) :] if a.shape else ()
+    return tuple(((), 0) if n == 1 else line for line, n in zip(tail, a.shape))

@@ -1,0 +1,202 @@
+"""A plan's carried part as two native functions: forward, which stores what the backward pass reads, and backward.
+
+The backward step is the derivative of the forward step, in the same language. Of the forward values that it reads, the states are there
+anyway; what is cheap is computed again; the rest is stored. Gradients of weights are no part of the loop: their operands are written out,
+and one product over all nodes follows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from wavefront.engine.backends.compiled.kernel import Kernel
+from wavefront.engine.backends.compiled.schedule import Place, Schedule, base
+from wavefront.engine.differentiate import Contribution, differentiate
+from wavefront.engine.graph import Graph, Value, order
+from wavefront.engine.plan import CHEAP, VIEWS, Plan, Reach
+
+__all__ = ["Program"]
+
+
+@dataclass
+class Arrays:
+    """The arrays of a kernel, numbered: what each is by name."""
+
+    node: list[Any]
+    row: list[Any]
+    fixed: list[Any]
+
+
+class Program:
+    """needs: for each of `plan.into`, whether its gradient is wanted; None for inference, which stores nothing."""
+
+    def __init__(self, plan: Plan, needs: tuple[bool, ...] | None, double: bool):
+        self.plan, self.needs, self.double = plan, needs, double
+        self.graph: Graph = plan.graph
+        self.leaves = [v.shape for v in plan.after]
+        self.slots = len(plan.before)
+        self.into_rows = [v for v in plan.into if v.rows]
+        self.stored: list[Value] = []
+        self.contributions: list[Contribution] = []
+        self.gradients: dict[Value, Value] = {}
+        if needs is not None:
+            self._differentiate()
+            self._choose_stored()
+        # a carried value that is a part of the next state needs no array of its own
+        self.as_state = {v: plan.after.index(v) for v in plan.exported + self.stored if v in plan.after}
+        self.exports = [v for v in plan.exported if v not in self.as_state]
+        self.keeps = [v for v in self.stored if v not in self.as_state and v not in self.exports]
+
+    # what to compute
+
+    def _differentiate(self) -> None:
+        g, plan = self.graph, self.plan
+        seeds: dict[Value, Value] = {}
+        self.acc = [g.input(("acc", n), shape) for n, shape in enumerate(self.leaves)]
+        self.grad = [g.input(("grad", n), v.shape) for n, v in enumerate(plan.exported)]
+        for v, seed in [*zip(plan.after, self.acc), *zip(plan.exported, self.grad)]:
+            seeds[v] = g.op("add", seeds[v], seed) if v in seeds else seed
+        assert self.needs is not None
+        states = [leaf for slot in plan.before for leaf in slot]
+        wanted = [v for v, need in zip(plan.into, self.needs) if need]
+        self.gradients, self.contributions = differentiate(g, seeds, [*states, *wanted])
+
+    def _choose_stored(self) -> None:
+        plan = self.plan
+        carried = set(plan.carried)
+        free = {*plan.into, *plan.after, *plan.exported, *(leaf for slot in plan.before for leaf in slot)}
+        asked: dict[Value, None] = {}
+        results = [*self.gradients.values(), *(c.delta for c in self.contributions)]
+        backward = _until(results, carried | free)
+        for v in backward:
+            for a in v.args:
+                if a in carried:
+                    asked.setdefault(a)
+        for v in results:
+            if v in carried:
+                asked.setdefault(v)
+        stored: dict[Value, None] = {}
+        for c in self.contributions:
+            if c.a is not None and c.a not in free and base(c.a)[0] not in free:
+                stored.setdefault(c.a)
+        for v in order(asked):
+            if v in asked and v not in free:
+                self._keep(v, stored, free, carried)
+        self.stored = [v for v in plan.carried if v in stored]
+
+    def _keep(self, v: Value, stored: dict[Value, None], free: set[Value], carried: set[Value]) -> None:
+        """Have v in the backward pass: computed again, if that is cheap and takes nothing that is not there; else stored."""
+        if v in free or v in stored or v not in carried:
+            return
+        cone = _until([v], free | set(stored))
+        again = v.kind in CHEAP | VIEWS | {"expand", "permute"} and all(
+            u.kind in CHEAP | VIEWS | {"expand", "permute", "const"} for u in cone
+        )
+        if again:
+            return
+        if v.logical:
+            for a in v.args:
+                self._keep(a, stored, free, carried)
+        else:
+            stored[v] = None
+
+    # the kernels
+
+    def _sources(self, arrays: Arrays) -> dict[Value, Place]:
+        sources: dict[Value, Place] = {}
+        for slot, parts in enumerate(self.plan.before):
+            for number, leaf in enumerate(parts):
+                sources[leaf] = Place("state", number, slot)
+        for v in self.into_rows:
+            kind, names = ("row", arrays.row) if self.plan.reach[v] is Reach.SEQUENCE else ("node", arrays.node)
+            sources[v] = Place(kind, len(names))
+            names.append(("into", v))
+        return sources
+
+    def _add_fixed(self, arrays: Arrays, sources: dict[Value, Place], results: list[Value]) -> None:
+        """Prepared vectors that the kernel reads: made of `plan.into` before each run."""
+        for v in _until(results, set(sources)):
+            for a in v.args if v.rows and v.kind != "mm" else ():
+                if not a.rows and a.kind != "const" and a not in sources:
+                    sources[a] = Place("fixed", len(arrays.fixed))
+                    arrays.fixed.append(("prepared", a))
+
+    def _sizes(self, arrays: Arrays, node_sizes: list[int]) -> dict[Any, int]:
+        sizes: dict[Any, int] = {("state", n): _size(shape) for n, shape in enumerate(self.leaves)}
+        sizes |= {("node", n): size for n, size in enumerate(node_sizes)}
+        return sizes | {("row", n): v.size for n, (_, v) in enumerate(arrays.row)}
+
+    @cached_property
+    def forward(self) -> tuple[Kernel, Arrays]:
+        arrays = Arrays([], [], [])
+        sources = self._sources(arrays)
+        sizes = [v.size for _, v in arrays.node]
+        outputs = [(v, Place("own", n), False) for n, v in enumerate(self.plan.after)]
+        for kind, values in (("export", self.exports), ("keep", self.keeps)):
+            for v in values:
+                outputs.append((v, Place("node", len(arrays.node)), False))
+                arrays.node.append((kind, v))
+                sizes.append(v.size)
+        self._add_fixed(arrays, sources, [v for v, _, _ in outputs])
+        kernel = Kernel(Schedule(sources, outputs), self._sizes(arrays, sizes), self.slots, self.double, reverse=False)
+        return kernel, arrays
+
+    @cached_property
+    def backward(self) -> tuple[Kernel, Arrays]:
+        arrays = Arrays([], [], [])
+        sources = self._sources(arrays)
+        sizes = [v.size for _, v in arrays.node]
+
+        def array(kind: str, v: Value) -> Place:
+            arrays.node.append((kind, v))
+            sizes.append(v.size)
+            return Place("node", len(sizes) - 1)
+
+        for v in self.exports:
+            sources.setdefault(v, array("export", v))
+        for v in self.keeps:
+            sources.setdefault(v, array("keep", v))
+        for number, v in enumerate(self.plan.after):
+            if v not in sources:
+                sources[v] = Place("own", number)
+        for number, v in enumerate(self.acc):
+            sources[v] = Place("acc", number)
+        for v in self.grad:
+            sources[v] = array("grad", v)
+        outputs = []
+        for slot, parts in enumerate(self.plan.before):
+            for number, leaf in enumerate(parts):
+                if leaf in self.gradients:
+                    outputs.append((self.gradients[leaf], Place("before", number, slot), True))
+        for v in self.deltas:
+            outputs.append((v, array("delta", v), False))
+        self._add_fixed(arrays, sources, [v for v, _, _ in outputs])
+        schedule = Schedule(sources, outputs)
+        kernel = Kernel(schedule, self._sizes(arrays, sizes), self.slots, self.double, reverse=True, clear=tuple(range(len(self.leaves))))
+        return kernel, arrays
+
+    @cached_property
+    def deltas(self) -> list[Value]:
+        """What the backward loop writes out for each node: gradients of what came in with rows, and the δ of contributions."""
+        rows = [self.gradients[v] for v in self.into_rows if v in self.gradients]
+        return list(dict.fromkeys([*rows, *(c.delta for c in self.contributions)]))
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    size = 1
+    for n in shape:
+        size *= n
+    return size
+
+
+def _until(values: list[Value], known: set[Value]) -> list[Value]:
+    seen: dict[Value, None] = {}
+    todo = list(values)
+    while todo:
+        v = todo.pop()
+        if v not in seen and v not in known:
+            seen[v] = None
+            todo += v.args
+    return list(seen)

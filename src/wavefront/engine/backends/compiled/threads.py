@@ -1,0 +1,65 @@
+"""Running a native function on torch's own OpenMP team: the threads that ran the last large product are awake and hold the caches."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+__all__ = ["TEAM", "home_process", "openmp", "run"]
+
+TEAM = ("omp_get_thread_num", "omp_get_num_threads")
+
+_home = os.getpid()
+
+
+def home_process() -> bool:
+    """False in a forked child: OpenMP's threads stayed with the parent, and waiting for them would be for ever."""
+    return os.getpid() == _home
+
+
+class OpenMP:
+    """The entry points of the OpenMP library that torch has loaded."""
+
+    def __init__(self, library: ctypes.CDLL):
+        self.parallel = library.GOMP_parallel
+        self.parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
+        self.parallel.restype = None
+        self.addresses = {name: ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0 for name in TEAM}
+
+
+@cache
+def openmp() -> OpenMP | None:
+    maps = Path("/proc/self/maps")
+    if not maps.exists():
+        return None
+    for line in maps.read_text().splitlines():
+        path = line.split()[-1]
+        if any(name in Path(path).name for name in ("libgomp", "libiomp5", "libomp")) and ".so" in path:
+            library = ctypes.CDLL(path)
+            if hasattr(library, "GOMP_parallel"):
+                return OpenMP(library)
+    return None
+
+
+@cache
+def _pool(pid: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="wavefront")
+
+
+def run(kernel: Any, table: Any, slices: int) -> None:
+    """kernel on every slice, on as many threads; the calling one is among them."""
+    address = ctypes.addressof(table)
+    if slices == 1:
+        kernel.slice(address, 0)
+        return
+    team = openmp()
+    if team is not None and home_process():
+        team.parallel(kernel.entry, address, slices, 0)
+        return
+    others = [_pool(os.getpid()).submit(kernel.slice, address, s) for s in range(1, slices)]
+    kernel.slice(address, 0)
+    wait(others)

@@ -1,0 +1,359 @@
+"""Which backend runs a cell, and running it: hoisted operations, the compiled loop, deferred operations.
+
+Nothing falls back in silence: the reason is kept (`explain`), counted (`fallbacks`) and warned of once a cell's class and reason.
+"""
+
+from __future__ import annotations
+
+import warnings
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from wavefront.cell import Cell, Draw, Given, advance, map_draws, named
+from wavefront.engine.differentiate import differentiate
+from wavefront.engine.graph import Unsupported, Value, evaluate, needed
+from wavefront.engine.layout import Layout, layout_of
+from wavefront.engine.plan import Plan, Reach, make_plan
+from wavefront.engine.trace import record
+from wavefront.errors import BackendError
+
+__all__ = ["choose", "fallbacks", "plan_of", "runs"]
+
+fallbacks: Counter[str] = Counter()  # how often "auto" went to the reference, by reason
+runs: Counter[str] = Counter()  # how often each backend ran
+
+_plans: weakref.WeakKeyDictionary[Cell, dict[Any, Planned | str]] = weakref.WeakKeyDictionary()
+
+
+class Planned:
+    """A cell's step, planned, with what is needed to hand it a problem's tensors."""
+
+    def __init__(self, plan: Plan, parameters: list[tuple[Any, Any, str]], held: list[Tensor], check: Value | None = None):
+        self.plan, self.parameters, self.held = plan, parameters, held
+        self.programs: dict[Any, Any] = {}
+
+
+def choose(problem: Any, backend: str, reference: Callable[[Any], Any]) -> Any:
+    """Run the problem with the backend that was asked for; "auto" is the fastest that can. -> outputs, final states."""
+    if backend == "reference":
+        return reference(problem)
+    reason = _passing(problem) or _standing(problem)
+    if reason is None:
+        runs["compiled"] += 1
+        return _run(problem)
+    if backend == "compiled":
+        raise BackendError(f"{named(problem.cell)} cannot run compiled: {reason}. backend='auto' runs it in the reference loop.")
+    fallbacks[reason] += 1
+    runs["reference"] += 1
+    return reference(problem)
+
+
+def _passing(problem: Any) -> str | None:
+    """A reason that lies in this call, not in the cell."""
+    leaves = [t for t in pytree.tree_leaves((problem.inputs, problem.first, problem.given, problem.context)) if isinstance(t, Tensor)]
+    if problem.structure.nodes == 0:
+        return "there is nothing to unfold over"
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return "inside torch.compile or torch.jit.trace"
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return "inside a transform of torch.func"
+    if torch.autograd.forward_ad._current_level >= 0:
+        return "inside forward-mode differentiation"
+    if torch.is_autocast_enabled("cpu"):
+        return "under autocast"
+    if torch._C._len_torch_dispatch_stack() or torch._C._len_torch_function_stack():
+        return "under a mode that watches torch's operations"
+    for leaf in leaves:
+        if type(leaf) not in (Tensor, torch.nn.Parameter):
+            return f"a tensor of type {type(leaf).__name__}"
+        if leaf.device.type != "cpu":
+            return f"tensors on {leaf.device.type}"
+    dtypes = {leaf.dtype for leaf in leaves if leaf.dtype is not torch.bool}
+    if len(dtypes) != 1 or not dtypes <= {torch.float32, torch.float64}:
+        return f"dtypes {', '.join(sorted(map(str, dtypes)))}: float32 or float64 throughout is compiled"
+    return None
+
+
+def _standing(problem: Any) -> str | None:
+    planned = plan_of(problem)
+    return planned if isinstance(planned, str) else None
+
+
+def _fingerprint(cell: Cell) -> Any:
+    """What a step may depend on beside its tensors: the plain attributes of all modules in it."""
+    found: list[Any] = []
+    for module in cell.modules():
+        kind: list[Any] = [type(module), module.training, *module._modules]
+        for name, value in module.__dict__.items():
+            if isinstance(value, (int, float, str, tuple, type(None))) and name != "training":
+                kind.append((name, value if not isinstance(value, tuple) else repr(value)))
+            elif not name.startswith("_"):
+                kind.append((name, id(value)))
+        kind += [(name, None if p is None else (p.shape, p.dtype)) for name, p in (*module._parameters.items(), *module._buffers.items())]
+        if module._forward_hooks or module._forward_pre_hooks:
+            kind.append("hooks")
+        found.append(tuple(kind))
+    return tuple(found)
+
+
+def plan_of(problem: Any) -> Planned | str:
+    """The cell's plan, or why there is none."""
+    cell = problem.cell
+    key = (_fingerprint(cell), problem.context is not None, problem.draws is not None)
+    mine = _plans.setdefault(cell, {})
+    if key not in mine:
+        try:
+            mine[key] = _plan(problem)
+        except Unsupported as reason:
+            mine[key] = str(reason)
+        except Exception as error:  # a step may do anything on the rows it is shown; its own error appears in the reference loop
+            mine[key] = f"its step could not be traced ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
+        if isinstance(mine[key], str):
+            warnings.warn(f"{named(cell)} runs in the reference loop, slowly: {mine[key]}.", stacklevel=4)
+    return mine[key]
+
+
+PRIMES = (61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107, 109, 113, 127, 131, 137, 139, 149, 151, 157)
+
+
+def _plan(problem: Any) -> Planned:
+    cell = problem.cell
+    if cell.slots == "any":
+        raise Unsupported("a cell with any number of predecessors")
+    if cell.phases > 1:
+        raise Unsupported("a cell with clocks")
+    if any(m._forward_hooks or m._forward_pre_hooks for m in cell.modules()):
+        raise Unsupported("hooks on its modules")
+    parameters = _tensors(cell)
+    sizes = {n for _, m, name in parameters for n in _fetch(m, name).shape}
+    given = pytree.tree_leaves((problem.inputs, problem.first, problem.context))
+    sizes |= {n for t in given if isinstance(t, Tensor) for n in t.shape[1:]}
+    rows = next((p for p in PRIMES if all(n % p for n in sizes if n)), None)
+    if rows is None:
+        raise Unsupported("its sizes leave no number of rows to trace with")
+    names, prepared, sequence, step, leaves = _specimen(problem, rows)
+    for key, module, name in parameters:
+        names[key] = _fetch(module, name)
+        prepared.append(key)
+    graph, (after, output), held = record(step, names, prepared, rows)
+    inputs = {v.attr: v for v in graph.values if v.kind == "input"}
+    before = [[inputs[("state", slot, n)] for n in range(leaves)] for slot in range(cell.slots)]
+    after = [v if isinstance(v, Value) else None for v in pytree.tree_leaves(after)]
+    if any(v is None or not v.rows for v in [*after, output]):
+        raise Unsupported("its next state or its output does not depend on anything that has rows")
+    after = [graph.op("number", v) for v in after]
+    _verify(problem, graph, after, output, parameters, held)
+    plan = make_plan(graph, before, after, output, [inputs[k] for k in sequence if k in inputs])
+    planned = Planned(plan, parameters, held)
+    from wavefront.engine.backends.compiled.program import Program
+
+    double = problem.first is not None and pytree.tree_leaves(problem.first)[0].dtype is torch.float64
+    program = Program(plan, None, double)
+    program.forward  # noqa: B018  what cannot be scheduled is known now
+    planned.programs[(None, double)] = program
+    return planned
+
+
+def _tensors(cell: Cell) -> list[tuple[Any, Any, str]]:
+    """All parameters and buffers once: (name in the graph, module, attribute)."""
+    seen: set[int] = set()
+    found = []
+    for path, module in cell.named_modules():
+        for table in (module._parameters, module._buffers):
+            for name, tensor in table.items():
+                if tensor is not None and id(tensor) not in seen:
+                    seen.add(id(tensor))
+                    found.append((("param", f"{path}.{name}".lstrip(".")), module, name))
+    return found
+
+
+def _fetch(module: Any, name: str) -> Tensor:
+    table = module._parameters if name in module._parameters else module._buffers
+    return table[name]
+
+
+def _specimen(problem: Any, rows: int) -> tuple[dict[Any, Tensor], list[Any], list[Any], Callable[[], Any], int]:
+    """Inputs of a step over some rows: names and tensors, which of them have no rows, which are given once per sequence, and the step itself."""
+    cell = problem.cell
+    generator = torch.Generator().manual_seed(0)
+
+    def like(t: Tensor, leading: bool = True) -> Tensor:
+        shape = (rows, *t.shape[1:]) if leading else t.shape
+        if t.dtype is torch.bool:
+            return torch.rand(shape, generator=generator) < 0.5
+        return torch.randn(shape, generator=generator, dtype=t.dtype)
+
+    names: dict[Any, Tensor] = {}
+    prepared: list[Any] = []
+    sequence: list[Any] = []
+
+    def name(kind: Any, tree: Any, make: Callable[[Tensor], Tensor] = like) -> Any:
+        leaves, spec = pytree.tree_flatten(tree)
+        made = [make(leaf) for leaf in leaves]
+        names.update({(*kind, n): leaf for n, leaf in enumerate(made)})
+        return pytree.tree_unflatten(made, spec)
+
+    states = tuple(name(("state", slot), problem.first) for slot in range(cell.slots))
+    x = name(("x",), problem.inputs)
+    context = None
+    if problem.context is not None:
+        context = name(("context",), problem.context)
+        sequence += [k for k in names if k[0] == "context"]
+    drawn = None
+    if problem.draws is not None:
+        numbers = iter(range(1000))
+
+        def one(draw: Draw, value: Tensor) -> Tensor:
+            key = ("draw", next(numbers))
+            if draw.per == "step" and not draw.per_row:
+                raise Unsupported("a draw for each step that has no rows")
+            names[key] = like(value, draw.per_row).abs()
+            if not draw.per_row:
+                prepared.append(key)
+            elif draw.per == "unfolding":
+                sequence.append(key)
+            return names[key]
+
+        drawn = map_draws(one, cell.draws(1), problem.draws)
+
+    def step() -> Any:
+        here = x
+        if context is not None:
+            here = Given(x, context) if isinstance(cell.inputs, Given) else torch.cat([x, context], -1)
+        new, output = advance(cell, states[0] if cell.slots == 1 else states, here, drawn)
+        return new, output
+
+    return names, prepared, sequence, step, len(pytree.tree_leaves(problem.first))
+
+
+def _verify(problem: Any, graph: Any, after: list[Value], output: Value, parameters: Any, held: list[Tensor]) -> None:
+    """The recorded step and its derivative have to equal the real ones, on other rows than it was recorded with: a gradient that is not that of the
+    operations (a function with a backward of its own, `no_grad` inside the step) is found here."""
+    rows = 3
+    names, _, _, step, _ = _specimen(problem, rows)
+    tensors = {**names, **{key: _fetch(m, n) for key, m, n in parameters}, **{("held", k): t for k, t in enumerate(held)}}
+    inputs = {v.attr: v for v in graph.values if v.kind == "input" and v.attr in tensors}
+    for key, t in names.items():
+        if t.is_floating_point() and key[0] != "draw":
+            t.requires_grad_()
+    with torch.enable_grad():
+        new, out = step()
+        real = [*pytree.tree_leaves(new), out]
+        weights = [torch.linspace(0.5, 1.5, t.numel(), dtype=t.dtype).view(t.shape) for t in real]
+        loss = torch.stack([(t * w).sum() for t, w in zip(real, weights)]).sum()
+    like = real[0].detach()
+    with torch.no_grad():
+        env = {v: tensors[k] for k, v in inputs.items()}
+        found = evaluate([*after, output], env, like, rows)
+        _same("its step gives other values", real, found, like.dtype)
+        asked = [(v, tensors[k]) for k, v in inputs.items() if tensors[k].requires_grad]
+        true = torch.autograd.grad(loss, [t for _, t in asked], allow_unused=True) if asked and loss.requires_grad else [None] * len(asked)
+        seeds: dict[Value, Value] = {}
+        for n, (v, w) in enumerate(zip([*after, output], weights)):
+            seed = graph.input(("seed", n), v.shape)
+            env[seed] = w
+            seeds[v] = graph.op("add", seeds[v], seed) if v in seeds else seed
+        rowless = [v for v in graph.values if not v.rows and v.kind != "const" and any(v in u.args and u.rows for u in graph.values)]
+        leaves = [v for v, _ in asked if v.rows] + rowless
+        gradients, contributions = differentiate(graph, seeds, leaves)
+        rowwise = [(v, t) for v, t in zip((v for v, _ in asked), true) if v.rows]
+        mine = [evaluate([gradients[v]], env, like, rows)[0] if v in gradients else None for v, _ in rowwise]
+        _same("its gradients are not those of its operations", [t for _, t in rowwise], mine, like.dtype)
+    del contributions  # gradients of parameters: from the same δ, and tested as a law
+    # the parameters' gradients, through autograd over the same operations
+    params = [(v, t) for v, t in asked if not v.rows]
+    if params and loss.requires_grad:
+        with torch.enable_grad():
+            env = {v: tensors[k] for k, v in inputs.items()}
+            again_real = evaluate([*after, output], env, like, rows)
+            total = torch.stack([(t * w).sum() for t, w in zip(again_real, weights)]).sum()
+        again = torch.autograd.grad(total, [t for _, t in params], allow_unused=True) if total.requires_grad else [None] * len(params)
+        _same("its gradients are not those of its operations", [t for (v, _), t in zip(asked, true) if not v.rows], again, like.dtype)
+
+
+def _same(what: str, real: Iterable[Tensor | None], found: Iterable[Tensor | None], dtype: torch.dtype) -> None:
+    near = 1e-9 if dtype is torch.float64 else 1e-3
+    for a, b in zip(real, found):
+        if a is None and b is None:
+            continue
+        if a is None:
+            a = torch.zeros_like(b)  # type: ignore[arg-type]
+        a, b = a.detach(), torch.zeros_like(a) if b is None else b.detach()
+        scale = 1 + float(a.abs().max()) if a.numel() else 1.0
+        if a.shape != b.shape or not bool(((a - b).abs() <= near * scale).all()):
+            raise Unsupported(f"{what} when it is traced")
+
+
+def _run(problem: Any) -> Any:
+    from wavefront.engine.backends.compiled.program import Program
+    from wavefront.engine.backends.compiled.run import carried
+
+    planned = plan_of(problem)
+    assert isinstance(planned, Planned)
+    plan, cell = planned.plan, problem.cell
+    layout = layout_of(problem.structure, cell.slots)
+    first = pytree.tree_leaves(problem.first)
+    like = first[0]
+    tensors = _bind(problem, planned)
+    hoisted = Hoisted(plan, layout, tensors, like)
+    into = hoisted.get(plan.into)
+    starts = [first, *(pytree.tree_leaves(part) for part in problem.given)]
+    everything = [*into, *(leaf for start in starts for leaf in start)]
+    needs = tuple(t.requires_grad for t in into) if torch.is_grad_enabled() and any(t.requires_grad for t in everything) else None
+    key = (needs, like.dtype is torch.float64)
+    if key not in planned.programs:
+        planned.programs[key] = Program(plan, needs, like.dtype is torch.float64)
+    exported, ends = carried(planned.programs[key], layout, into, starts)
+    (outputs,) = hoisted.get([plan.output], dict(zip(plan.exported, exported)))
+    spec = pytree.tree_structure(problem.first)
+    return outputs, tuple(pytree.tree_unflatten(part, spec) for part in ends)
+
+
+def _bind(problem: Any, planned: Planned) -> dict[Any, Tensor]:
+    tensors: dict[Any, Tensor] = {key: _fetch(module, name) for key, module, name in planned.parameters}
+    tensors |= {("held", n): t for n, t in enumerate(planned.held)}
+    for kind, tree in (("x", problem.inputs), ("context", problem.context)):
+        tensors |= {(kind, n): leaf for n, leaf in enumerate(pytree.tree_leaves(tree)) if leaf is not None}
+    if problem.draws is not None:
+        drawn: list[Tensor] = []
+        map_draws(lambda draw, value: drawn.append(value), problem.cell.draws(1), problem.draws)
+        tensors |= {("draw", n): t for n, t in enumerate(drawn)}
+    return tensors
+
+
+class Hoisted:
+    """Everything outside the loop: values once per unfolding, once per sequence, and for all nodes at once."""
+
+    def __init__(self, plan: Plan, layout: Layout, tensors: dict[Any, Tensor], like: Tensor):
+        self.plan, self.layout, self.like = plan, layout, like
+        self.node: dict[Value, Tensor] = {}
+        self.sequence: dict[Value, Tensor] = {}
+        for v in needed([*plan.after, plan.output]):
+            if v.kind == "input" and v.attr in tensors:
+                (self.sequence if plan.reach[v] is Reach.SEQUENCE else self.node)[v] = tensors[v.attr]
+
+    def get(self, values: list[Value], more: dict[Value, Tensor] | None = None) -> list[Tensor]:
+        """Values of the nodes [nodes, ...]; those that are given once per sequence [rows, ...]."""
+        self.node |= more or {}
+        plan, layout = self.plan, self.layout
+        known = {**self.node, **self.sequence}
+        todo = needed(values, known)
+        per_sequence = [v for v in todo if plan.reach[v] is Reach.SEQUENCE]
+        prepared = [v for v in todo if plan.reach[v] is Reach.PARAMETERS and not v.rows]
+        evaluate(prepared, self.node, self.like, layout.nodes)
+        env = {**self.node, **self.sequence}
+        evaluate(per_sequence, env, self.like, layout.rows)
+        self.sequence |= {v: env[v] for v in per_sequence}
+        rest = [v for v in values if plan.reach[v] is not Reach.SEQUENCE]
+        for v in needed(rest, self.node):
+            for a in v.args:
+                if a in self.sequence and a not in self.node and plan.reach[v] is not Reach.SEQUENCE:
+                    self.node[a] = self.sequence[a].index_select(0, layout.index["row"])
+        evaluate(rest, self.node, self.like, layout.nodes)
+        return [self.sequence[v] if plan.reach[v] is Reach.SEQUENCE else self.node[v] for v in values]

@@ -1,0 +1,116 @@
+"""A structure as the compiled loops see it: index arrays into one buffer of states, and the share of each thread.
+
+The buffer of a state part has the initial state's rows first (if any node starts anew), then those that were given, latest last, then one
+row for each node. So in a batch of whole sequences the states before are the buffer itself, without its last rows.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import OrderedDict
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wavefront.structure import NONE, Structure
+
+__all__ = ["Layout", "layout_of"]
+
+
+class Layout:
+    def __init__(self, structure: Structure, slots: int):
+        codes = structure.in_slots(slots).numpy()
+        ends = structure.ends.numpy()
+        self.rows, self.nodes, self.slots, self.history = structure.rows, structure.nodes, slots, structure.history
+        self.row = np.ascontiguousarray(structure.row.numpy(), dtype=np.int64)
+        self.sizes, self.offsets = structure.sizes, structure.offsets
+        self.fronts = len(structure.sizes)
+        self.anew = bool((codes == NONE).any() or (ends == NONE).any())
+        self.extra = self.rows * (self.history + self.anew)  # rows of the buffer before the nodes'
+        self.before = self._places(codes, self.row[:, None], np.arange(self.nodes) + self.extra)
+        self.own = np.arange(self.extra, self.extra + self.nodes)
+        self.ends = self._places(ends, np.arange(self.rows)[:, None], self.own)
+        self._codes, self._end_codes = codes, ends
+
+    def _places(self, codes: np.ndarray, row: np.ndarray, own: np.ndarray) -> np.ndarray:
+        given = self.rows * (self.anew + self.history - 1 + codes + 2)  # part j of what was given, the code -2 - j: the latest last
+        start = np.where(codes == NONE, 0, given) + row
+        return np.ascontiguousarray(np.where(codes >= 0, own[codes.clip(0)] if len(own) else 0, start), dtype=np.int64)
+
+    @cached_property
+    def chain(self) -> bool:
+        """Every row has one node a front, and its state before is that of the front before: two rows for each sequence hold all that is alive."""
+        if self.slots != 1 or self.history != 1:
+            return False
+        codes, here = self._codes[:, 0], self._codes[:, 0] >= 0
+        alone = len(np.unique(self.row * self.fronts + self.front)) == self.nodes
+        return alone and bool((self.front[codes[here]] == self.front[here] - 1).all())
+
+    @cached_property
+    def front(self) -> np.ndarray:
+        return np.repeat(np.arange(self.fronts), self.sizes)
+
+    @cached_property
+    def rolling(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """own, before and ends for a chain whose states are kept for two fronts only."""
+        own = self.extra + self.row + self.rows * (self.front % 2)
+        return own, self._places(self._codes, self.row[:, None], own), self._places(self._end_codes, np.arange(self.rows)[:, None], own)
+
+    @cached_property
+    def shifted(self) -> bool:
+        """The states before all nodes, in order, are rows of the buffer without a gap: whole sequences."""
+        return self.slots == 1 and bool((self.before[:, 0] == self.before[0, 0] + np.arange(self.nodes)).all())
+
+    def shares(self, threads: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """For `threads` slices of the sequences, of about as many nodes each: where in the list of nodes each front of each slice starts, how many
+        nodes it has, and the list."""
+        if threads not in self._shares:
+            if threads == 1:
+                found = self.offsets[:-1].astype(np.int64), self.sizes.astype(np.int64), np.arange(self.nodes)
+            else:
+                work = np.bincount(self.row, minlength=self.rows)
+                rank = np.full(self.rows, self.nodes)
+                first = self.row[: int(self.sizes[0])] if self.fronts else self.row[:0]
+                rank[first] = np.arange(len(first))
+                order = np.argsort(rank, kind="stable")
+                done = np.cumsum(work[order]) - work[order] / 2
+                share = np.empty(self.rows, dtype=np.int64)
+                share[order] = np.minimum(done * threads // max(1, self.nodes), threads - 1)
+                of = share[self.row]
+                nodes = np.argsort(of, kind="stable")
+                counts = np.bincount(of * self.fronts + self.front, minlength=threads * self.fronts)
+                found = np.cumsum(counts) - counts, counts, nodes
+            self._shares[threads] = tuple(np.ascontiguousarray(a, dtype=np.int64) for a in found)  # type: ignore[assignment]
+        return self._shares[threads]
+
+    @cached_property
+    def _shares(self) -> dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        return {}
+
+    @cached_property
+    def index(self) -> dict[str, Tensor]:
+        """The same as tensors, for what torch gathers."""
+        return {"row": torch.from_numpy(self.row), "before": torch.from_numpy(self.before), "ends": torch.from_numpy(self.ends)}
+
+
+_by_structure: weakref.WeakKeyDictionary[Structure, dict[int, Layout]] = weakref.WeakKeyDictionary()
+_by_key: OrderedDict[Any, Layout] = OrderedDict()
+KEPT = 64  # layouts of batches of sequences seen lately: the next batch often has the same form
+
+
+def layout_of(structure: Structure, slots: int) -> Layout:
+    key = getattr(structure, "key", None)
+    if key is not None:
+        key = (key, slots)
+        found = _by_key.pop(key, None) or Layout(structure, slots)
+        _by_key[key] = found
+        if len(_by_key) > KEPT:
+            _by_key.popitem(last=False)
+        return found
+    mine = _by_structure.setdefault(structure, {})
+    if slots not in mine:
+        mine[slots] = Layout(structure, slots)
+    return mine[slots]

@@ -1,0 +1,277 @@
+"""What of a step has to be in the loop, and what does not: each operation coloured by what it depends on.
+
+    prepared   parameters alone                          once per unfolding
+    hoisted    inputs too (or what is given once per sequence)   before the loop, all nodes at once
+    carried    the state, and the next state needs it    in the loop: the only sequential part
+    deferred   the state, but no state needs it          after the loop, all nodes at once
+
+Two rewritings bring out more of it: a product over a join is the sum of the products over its parts, [x, h] W = x W₁ + h W₂, and a sum is
+taken in the order of its colours, so that (x U + h W) + b adds b before the loop.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from wavefront.engine.graph import Graph, Slot, Value, order
+
+__all__ = ["Colour", "Plan", "Reach", "make_plan"]
+
+
+class Reach(enum.IntEnum):
+    """What a value depends on: the most demanding of its inputs."""
+
+    PARAMETERS = 0
+    SEQUENCE = 1  # given once per sequence
+    NODE = 2
+    STATE = 3
+
+
+class Colour(enum.Enum):
+    PREPARED = "prepared"
+    HOISTED = "hoisted"
+    CARRIED = "carried"
+    DEFERRED = "deferred"
+
+
+# cheaper to compute again in the loop than to read
+CHEAP = {
+    "add",
+    "sub",
+    "mul",
+    "neg",
+    "abs",
+    "sign",
+    "where",
+    "max",
+    "min",
+    "number",
+    "stop",
+    "not",
+    "and",
+    "or",
+    "eq",
+    "ne",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+}
+
+
+VIEWS = {"narrow", "reshape"}
+
+
+@dataclass
+class Plan:
+    graph: Graph
+    reach: dict[Value, Reach]
+    before: list[list[Value]]  # the states before, by slot and part
+    after: list[Value]  # the next state's parts
+    output: Value
+    carried: list[Value]  # in order
+    into: list[Value]  # what the carried part takes from outside: with rows (per node or per sequence), or prepared
+    exported: list[Value]  # what outlives the loop: what deferred operations and the output need
+    deferred: list[Value]
+
+    def colour(self, v: Value) -> Colour:
+        if v in self._carried:
+            return Colour.CARRIED
+        if self.reach[v] is Reach.STATE:
+            return Colour.DEFERRED
+        return Colour.PREPARED if self.reach[v] is Reach.PARAMETERS else Colour.HOISTED
+
+    def __post_init__(self) -> None:
+        self._carried = set(self.carried)
+
+    def operations(self) -> list[Value]:
+        """All of the step's operations, each after what it needs."""
+        return [v for v in order([*self.after, self.output]) if v.kind not in ("input", "const")]
+
+
+def make_plan(graph: Graph, before: list[list[Value]], after: Sequence[Value], output: Value, sequence: Iterable[Value]) -> Plan:
+    """sequence: the inputs that are given once per sequence; inputs without rows are parameters, `before` the states, all others vary by node."""
+    reach = _reaches(order([*after, output]), before, set(sequence))
+    for _ in range(2):  # a split product makes new sums
+        *after, output = _rewrite(graph, [*after, output], reach)
+        reach = _reaches(order([*after, output]), before, set(sequence))
+    states = {leaf for slot in before for leaf in slot}
+    for leaf in states:
+        reach[leaf] = Reach.STATE
+    inner = set(order(after))
+    everything = order([*after, output])
+    outlying = [v for v in everything if v not in inner and reach[v] is Reach.STATE]
+    carried, into = _inside(after, reach, states)
+    known = set(carried) | states
+    wanted: dict[Value, None] = {}
+    todo = [a for v in outlying for a in v.args] + [output]
+    for v in todo:
+        if v in known and v.logical:
+            todo += v.args  # a truth value is found again from what it compares
+        elif v in known:
+            wanted.setdefault(v)
+    return Plan(graph, reach, before, list(after), output, carried, into, list(wanted), outlying)
+
+
+def _reaches(values: list[Value], before: list[list[Value]], sequence: set[Value]) -> dict[Value, Reach]:
+    states = {leaf for slot in before for leaf in slot}
+    reach: dict[Value, Reach] = {}
+    for v in values:
+        if v.kind == "input":
+            if v in states:
+                reach[v] = Reach.STATE
+            elif not v.rows:
+                reach[v] = Reach.PARAMETERS
+            else:
+                reach[v] = Reach.SEQUENCE if v in sequence else Reach.NODE
+        else:
+            reach[v] = max((reach[a] for a in v.args), default=Reach.PARAMETERS)
+    return reach
+
+
+def _inside(after: Sequence[Value], reach: dict[Value, Reach], states: set[Value]) -> tuple[list[Value], list[Value]]:
+    """What the next state needs of the loop, in order, and what that takes from outside."""
+    carried: dict[Value, None] = {}
+    into: dict[Value, None] = {}
+
+    def outside(v: Value) -> bool:
+        return reach[v] is not Reach.STATE and (not v.rows or reach[v] is not Reach.PARAMETERS)
+
+    def visit(values: Iterable[Value]) -> None:
+        todo = [(v, False) for v in values][::-1]
+        while todo:
+            v, done = todo.pop()
+            if done:
+                carried.setdefault(v)
+            elif v in states or v in carried or v.kind == "const":
+                continue
+            elif outside(v) and v not in pulled:
+                into.setdefault(v)
+            else:
+                todo.append((v, True))
+                todo += [(a, False) for a in reversed(v.args)]
+
+    # a cheap function of what comes in anyway is no traffic of its own
+    pulled: set[Value] = set()
+    while True:
+        carried.clear()
+        into.clear()
+        visit(after)
+        more = {
+            v
+            for v in into
+            if v.rows
+            and any(a.rows for a in v.args)
+            and (
+                v.logical
+                or v.kind in VIEWS
+                or (v.kind in CHEAP and all(a in into or a in pulled or a.kind == "const" or not a.rows for a in v.args))
+            )
+        }
+        if not more:
+            return list(carried), list(into)
+        pulled |= more
+
+
+def _rewrite(g: Graph, results: list[Value], reach: dict[Value, Reach]) -> list[Value]:
+    values = order(results)
+    users: dict[Value, list[Value]] = {}
+    for v in values:
+        for a in v.args:
+            users.setdefault(a, []).append(v)
+    new: dict[Value, Value] = {}
+
+    def inner(v: Value) -> bool:
+        """A sum that is only a part of a larger one."""
+        return (
+            v.kind in ("add", "sub")
+            and v not in results
+            and len(users.get(v, ())) == 1
+            and users[v][0].kind in ("add", "sub")
+            and users[v][0].shape == v.shape
+            and reach[users[v][0]] is Reach.STATE
+        )
+
+    def terms(v: Value, sign: int) -> list[tuple[int, Value]]:
+        a, b = v.args
+        found: list[tuple[int, Value]] = []
+        for part, s in ((a, sign), (b, -sign if v.kind == "sub" else sign)):
+            found += terms(part, s) if inner(part) and part.shape == v.shape else [(s, part)]
+        return found
+
+    for v in values:
+        args = tuple(new[a] for a in v.args)
+        if v.kind == "mm" and args[0].kind == "cat" and len(v.shape) == 1 and len({reach[a] for a in v.args[0].args} | {None}) > 2:
+            new[v] = _split(g, args[0], args[1])
+        elif v.kind == "mm" and len(v.shape) > 1 and reach[v] is Reach.STATE:
+            new[v] = _by_row(g, args[0], args[1])
+        elif v.kind == "matmul" and reach[v] is Reach.STATE:
+            new[v] = _as_sum(g, args[0], args[1])
+        elif v.kind in ("add", "sub") and reach[v] is Reach.STATE and not inner(v):
+            parts = terms(v, 1)
+            if len(parts) > 2:
+                new[v] = _ordered_sum(g, [(s, new[t], reach[t]) for s, t in parts])
+            else:
+                new[v] = g.remake(v, args)
+        else:
+            new[v] = g.remake(v, args)
+    return [new[v] for v in results]
+
+
+def _split(g: Graph, joined: Value, w: Value) -> Value:
+    total, at = None, 0
+    for part in joined.args:
+        n = part.shape[0]
+        rows = g.torch(torch.ops.aten.slice.Tensor, ([Slot(0), 0, at, at + n], {}), (w,), None, (n, w.shape[1]))
+        product = g.mm(part, rows)
+        total = product if total is None else g.op("add", total, product)
+        at += n
+    assert total is not None
+    return total
+
+
+def _by_row(g: Graph, a: Value, w: Value) -> Value:
+    """A matrix per row times a parameter, as a product for each of the matrix's rows."""
+    flat = g.reshape(a, (a.size // a.shape[-1], a.shape[-1]))
+    rows = [g.mm(g.reshape(g.narrow(flat, 0, k, 1), (a.shape[-1],)), w) for k in range(flat.shape[0])]
+    return g.reshape(g.cat([g.reshape(r, (1, w.shape[1])) for r in rows], 0), (*a.shape[:-1], w.shape[1]))
+
+
+def _as_sum(g: Graph, a: Value, b: Value) -> Value:
+    """A product of two values with rows, as a sum over the last dimension: aᵢₖ bₖⱼ at [i, j, k]."""
+    dims = list(range(len(b.shape)))
+    turned = g.permute(b, [*dims[:-2], dims[-1], dims[-2]])
+    left = g.reshape(a, [*a.shape[:-1], 1, a.shape[-1]])
+    right = g.reshape(turned, [*turned.shape[:-2], 1, *turned.shape[-2:]])
+    return g.sum(g.op("mul", left, right))
+
+
+def _ordered_sum(g: Graph, terms: list[tuple[int, Value, Reach]]) -> Value:
+    """The same sum, what is known earliest first; with a product of the inputs, the parameters' part goes along as its bias."""
+    totals: dict[Reach, Value] = {}
+    for reach in (Reach.NODE, Reach.PARAMETERS, Reach.SEQUENCE, Reach.STATE):
+        into = reach
+        if reach is Reach.PARAMETERS and Reach.NODE in totals:
+            into = Reach.NODE
+        elif reach is Reach.SEQUENCE and Reach.PARAMETERS in totals:
+            totals[Reach.SEQUENCE] = totals.pop(Reach.PARAMETERS)
+        among = [(s, v) for s, v, r in terms if r is reach]
+        if not among:
+            continue
+        part: Value | None = None
+        for sign, v in sorted(among, key=lambda t: -t[0]):
+            if part is None:
+                part = v if sign > 0 else g.op("neg", v)
+            else:
+                part = g.op("add" if sign > 0 else "sub", part, v)
+        assert part is not None
+        totals[into] = g.op("add", totals[into], part) if into in totals else part
+    total: Value | None = None
+    for part in totals.values():
+        total = part if total is None else g.op("add", total, part)
+    assert total is not None
+    return total
