@@ -162,6 +162,17 @@ def test_zoneout_draws_each_part_at_its_own_rate():
     assert abs(c.mean() - 0.5) < 0.01
 
 
+def test_zoneout_over_skips_keeps_the_latest_state():
+    cell, skips = samples.Skipping(D, H).double(), (1, 3)
+    net = Recurrent(wrap.Zoneout(cell, 0.3), skips).eval()
+    x, past = xs(B, T, D), [xs(B, H) for _ in range(3)]
+    outputs, _ = net(x, tuple(past))
+    for t in range(T):
+        new, _ = cell.step((past[0], past[2]), x[:, t])
+        past = [0.3 * past[0] + 0.7 * new, *past[:-1]]
+        close(outputs[:, t], past[0])
+
+
 def test_dropped_weights_are_the_same_for_all_steps_and_rows():
     cell = cells.LSTM(D, H).double()
     net = Recurrent(wrap.WeightDropped(cell, 0.5))
@@ -338,6 +349,17 @@ def test_cut_feedback_stops_the_gradient_at_the_output_alone():
     x.grad = None
     net(Forced.closed(x, H))[0][:, -1].sum().backward()
     assert (x.grad[:, :-1] != 0).any()
+
+
+def test_feedback_over_skips_is_given_the_latest_output():
+    cell, skips = samples.Skipping(D + H, H).double(), (1, 3)
+    x = xs(B, T, D)
+    outputs, _ = Recurrent(wrap.Feedback(cell), skips)(Forced.closed(x, H))
+    past = [torch.zeros(B, H, dtype=torch.float64)] * 3
+    for t in range(T):
+        new, output = cell.step((past[0], past[2]), torch.cat([x[:, t], past[0]], -1))
+        past = [new, *past[:-1]]
+        close(outputs[:, t], output)
 
 
 def test_feedback_joins_a_context_last():

@@ -61,7 +61,7 @@ def full_gate_lstm(W, y, c, i, f, o, x):
 
 
 def projected_lstm(W, r, c, x):
-    """Sak et al. 2014, eq. 1-6, without peepholes: r is the projection W_rm m."""
+    """Sak et al. 2014, without peepholes: r is the projection W_rm m."""
     i = sigm(W["W_i"] @ x + W["R_i"] @ r + W["b_i"])
     f = sigm(W["W_f"] @ x + W["R_f"] @ r + W["b_f"])
     c = f * c + i * np.tanh(W["W_z"] @ x + W["R_z"] @ r + W["b_z"])
@@ -78,7 +78,7 @@ def layer_norm_lstm(W, h, c, x):
 
 
 def dropped_lstm(W, h, c, x, mask):
-    """Semeniuta et al. 2016, eq. 10: c = f * c + i * d(g), d with inverted scaling."""
+    """Semeniuta et al. 2016: c = f * c + i * d(g), d with inverted scaling."""
     i = sigm(W["W_i"] @ x + W["R_i"] @ h + W["b_i"])
     f = sigm(W["W_f"] @ x + W["R_f"] @ h + W["b_f"])
     g = np.tanh(W["W_z"] @ x + W["R_z"] @ h + W["b_z"])
@@ -106,17 +106,17 @@ def gates_of_the_book(W, h, x):
 
 
 def leaky(W, h, x, leak):
-    """Jaeger et al. 2007, eq. 3 with a unit time step: x(n+1) = (1 - a) x(n) + a f(W_in u + W x)."""
+    """Jaeger et al. 2007, with a unit time step: x(n+1) = (1 - a) x(n) + a f(W_in u + W x)."""
     return (1 - leak) * h + leak * np.tanh(W["U"] @ x + W["W"] @ h + W["b"])
 
 
 def indrnn(W, h, x):
-    """Li et al. 2018, eq. 2."""
+    """Li et al. 2018."""
     return relu(W["W"] @ x + W["u"] * h + W["b"])
 
 
 def mgu(W, h, x):
-    """Zhou et al. 2016, eq. 12; matrices act on the joined vector [h, x]."""
+    """Zhou et al. 2016; matrices act on the joined vector [h, x]."""
     f = sigm(W["W_f"] @ np.concatenate([h, x]) + W["b_f"])
     new = np.tanh(W["W_h"] @ np.concatenate([f * h, x]) + W["b_h"])
     return (1 - f) * h + f * new

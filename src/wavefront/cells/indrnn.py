@@ -13,14 +13,14 @@ __all__ = ["IndRNN"]
 
 
 class IndRNN(Cell[Tensor]):
-    """Independently recurrent neural network.  [Li et al. 2018, arXiv:1803.04831, eq. 2]
+    """Independently recurrent neural network.  [Li et al. 2018, arXiv:1803.04831]
 
         h' = φ(U x + w ⊙ h + b)
 
     state h [N, units], x [N, inputs] -> output h' [N, units]. w, a vector, starts uniform in [0, 1].
 
     activation  φ, relu by default as in the paper
-    longest     T, the length of the longest sequences: w is held within ±2^(1/T), so that no gradient grows more than twofold over it (eq. 6-7)
+    longest     T, the length of the longest sequences: w is held within ±2^(1/T), so that no gradient grows more than twofold over it
 
     >>> h, output = IndRNN(3, 5, longest=100)(None, torch.randn(2, 3))
     >>> output.shape

@@ -18,7 +18,7 @@ LARGEST = 1 - 1e-3  # of the leaks that are learned, at the start: no finite a h
 
 
 class Leaky(Cell[Tensor]):
-    """Leaky integrator units.  [Mozer 1992; El Hihi & Bengio 1996; Jaeger et al. 2007, eq. 3; Goodfellow et al. 2016, 10.9.2]
+    """Leaky integrator units.  [Mozer 1992; El Hihi & Bengio 1996; Jaeger et al. 2007; Goodfellow et al. 2016, 10.9.2]
 
         h' = α ⊙ h + (1 - α) ⊙ φ(U x + W h + b)       leak = 1 - α = 1/τ
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from wavefront.cell import Cell, Draw
-from wavefront.cells._parts import Activation, chrono, function, hidden_to_hidden, input_to_hidden
+from wavefront.cells._parts import Activation, chrono, function, hidden_to_hidden, identity, input_to_hidden
 from wavefront.errors import SettingsError
 
 __all__ = ["LSTM", "FullGateLSTM"]
@@ -28,7 +28,7 @@ class Gate(nn.Module):
     def __init__(self, units: int, gate: Activation, peephole: bool):
         super().__init__()
         self.gate = gate
-        # ten times smaller than a weight's usual start: a gate should begin by its inputs
+        # small, so that at first a gate is ruled by its inputs
         self.p = nn.Parameter(torch.empty(units).uniform_(-0.1, 0.1)) if peephole else None
 
     def forward(self, a: Tensor, c: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ class LSTM(Cell[LSTMState]):
     coupled            f = 1 - i: one gate less  [Greff et al. 2017, CIFG]
     projection         h' = V (...), of `projection` units; W and the outputs are as much narrower  [Sak et al. 2014]
     layer_norm         LN(U x) + LN(W h) + b, and ψ(LN(c')); the bias is the first LN's shift  [Ba et al. 2016, eq. 20-22]
-    recurrent_dropout  the probability that a unit's candidate g is dropped in a step; never the memory  [Semeniuta et al. 2016, eq. 10]
+    recurrent_dropout  the probability that a unit's candidate g is dropped in a step; never the memory  [Semeniuta et al. 2016, arXiv:1603.05118]
     tau_max            the longest time to remember: b_f = ln u, bᵢ = -b_f, u uniform in [1, tau_max - 1]  [Tallec & Ollivier 2018]
     gate, candidate, output   the activations σ, φ, ψ
     without            parts to leave out, of "input_gate", "forget_gate", "output_gate" (the gate is one), "input_activation",
@@ -93,14 +93,14 @@ class LSTM(Cell[LSTMState]):
         self.blocks = tuple(b for b in "ifgo" if there.get(b, True))
         self.U = input_to_hidden(inputs, units, len(self.blocks), bias=bias and not layer_norm)
         self.W = hidden_to_hidden(hidden, units, len(self.blocks))
-        self.V = nn.Identity() if projection is None else hidden_to_hidden(units, projection)
+        self.V = identity if projection is None else hidden_to_hidden(units, projection)
         self.i, self.f, self.o = (Gate(units, function(gate), peepholes) if there[b] else Open() for b in "ifo")
         self.candidate = function("identity" if "input_activation" in without else candidate)
         self.output = function("identity" if "output_activation" in without else output)
         # b is LN(U x)'s shift; a shift of LN(W h) would be the same parameter twice
-        self.norm_x = nn.LayerNorm(len(self.blocks) * units, bias=bias) if layer_norm else nn.Identity()
-        self.norm_h = nn.LayerNorm(len(self.blocks) * units, bias=False) if layer_norm else nn.Identity()
-        self.norm_c = nn.LayerNorm(units, bias=bias) if layer_norm else nn.Identity()
+        self.norm_x = nn.LayerNorm(len(self.blocks) * units, bias=bias) if layer_norm else identity
+        self.norm_h = nn.LayerNorm(len(self.blocks) * units, bias=False) if layer_norm else identity
+        self.norm_c = nn.LayerNorm(units, bias=bias) if layer_norm else identity
         if bias:
             self._start_biases(self.get_parameter("norm_x.bias" if layer_norm else "U.bias"), forget_bias, tau_max)
 

@@ -11,7 +11,7 @@ __all__ = ["MGU", "MUT1", "MUT2", "MUT3"]
 
 
 class MGU(Cell[Tensor]):
-    """Minimal gated unit: one gate.  [Zhou et al. 2016, arXiv:1603.09420, eq. 12]
+    """Minimal gated unit: one gate.  [Zhou et al. 2016, arXiv:1603.09420]
 
         f = σ(U_f x + W_f h + b)       n = tanh(Uₙ x + Wₙ (f ⊙ h) + b)       h' = (1 - f) ⊙ h + f ⊙ n
 
@@ -37,7 +37,7 @@ class MGU(Cell[Tensor]):
 
 
 class MUT1(Cell[Tensor]):
-    """The first of the three best of ten thousand evolved cells.  [Jozefowicz et al. 2015, section 4.2, MUT1]
+    """The first of the three best of ten thousand evolved cells.  [Jozefowicz et al. 2015, ICML, MUT1]
 
         z = σ(U_z x + b)       r = σ(Uᵣ x + Wᵣ h + b)       n = tanh(Wₙ (r ⊙ h) + tanh(P x) + b)
         h' = z ⊙ n + (1 - z) ⊙ h
@@ -65,7 +65,7 @@ class MUT1(Cell[Tensor]):
 
 
 class MUT2(Cell[Tensor]):
-    """The second of the three best of ten thousand evolved cells.  [Jozefowicz et al. 2015, section 4.2, MUT2]
+    """The second of the three best of ten thousand evolved cells.  [Jozefowicz et al. 2015, ICML, MUT2]
 
         z = σ(U_z x + W_z h + b)       r = σ(P x + Wᵣ h + b)       n = tanh(Uₙ x + Wₙ (r ⊙ h) + b)
         h' = z ⊙ n + (1 - z) ⊙ h
@@ -94,7 +94,7 @@ class MUT2(Cell[Tensor]):
 
 
 class MUT3(Cell[Tensor]):
-    """The third of the three best of ten thousand evolved cells.  [Jozefowicz et al. 2015, section 4.2, MUT3]
+    """The third of the three best of ten thousand evolved cells.  [Jozefowicz et al. 2015, ICML, MUT3]
 
         z = σ(U_z x + W_z tanh(h) + b)       r = σ(Uᵣ x + Wᵣ h + b)       n = tanh(Uₙ x + Wₙ (r ⊙ h) + b)
         h' = z ⊙ n + (1 - z) ⊙ h

@@ -15,7 +15,7 @@ __all__ = ["Highway", "Residual"]
 
 
 class Residual(Cell[Any]):
-    """A cell whose inputs are added to its outputs.  [He et al. 2016, arXiv:1512.03385, eq. 1; Wu et al. 2016, arXiv:1609.08144, eq. 6]
+    """A cell whose inputs are added to its outputs.  [He et al. 2016, arXiv:1512.03385, eq. 1; Wu et al. 2016, arXiv:1609.08144]
 
         output = x + o       (h', o) = f(h, x)
 

@@ -20,7 +20,7 @@ class ZoneoutDraws(NamedTuple):
 
 
 class Zoneout(Cell[Any]):
-    """Each unit of the state keeps its old value with probability p, at every step anew.  [Krueger et al. 2017, arXiv:1606.01305, eq. 2-3]
+    """Each unit of the state keeps its old value with probability p, at every step anew.  [Krueger et al. 2017, arXiv:1606.01305]
 
         s' = m ⊙ s + (1 - m) ⊙ s̃       (s̃, o) = f(s, x)       m is 1 with probability p, else 0;  in eval mode m = p
 
