@@ -155,7 +155,7 @@ def test_a_sequence_of_no_tokens_gives_no_labels_alone_or_among_others(learned):
     assert task.predict(network, task.collate([empty])) == [{"labels": [], "spans": []}]
     assert task.predict(network, task.collate([empty, task.encode({"tokens": ["in", "1950"]})]))[0]["labels"] == []
     loss, items = task.loss(network, task.collate([empty]))
-    assert (loss.item(), items) == (0, 1)
+    assert (loss.item(), items) == (0, 0)
 
 
 def test_rows_that_do_not_fit_say_so():
@@ -166,6 +166,17 @@ def test_rows_that_do_not_fit_say_so():
         prepared(Tag, Rows(KINDS, train=[]))
     with pytest.raises(DataError, match="row 2 of train: no tags; training needs it"):
         prepared(Tag, Rows(KINDS, train=[{"tokens": ["a"], "tags": ["O"]}, {"tokens": ["a"]}]), {"tokens": "tokens", "labels": "tags"})
+
+
+def test_iob1_is_turned_to_iob2_and_iob2_is_left_alone():
+    iob1 = [{"tokens": list("abcd"), "tags": ["I-x", "I-x", "B-x", "O"]}, {"tokens": list("ab"), "tags": ["I-y", "I-x"]}]
+    task = prepared(Tag, Rows(KINDS, train=iob1))
+    assert (task.scheme, task.metric) == ("IOB2", "span_f1")
+    assert [task.labels.symbols[i] for i in task.encode(iob1[0])["labels"]] == ["B-x", "I-x", "B-x", "O"]
+    assert reloaded(task).encode(iob1[1])["labels"].tolist() == task.encode(iob1[1])["labels"].tolist()
+    iob2 = [{"tokens": list("abc"), "tags": ["B-x", "I-x", "O"]}, {"tokens": ["a"], "tags": ["I-x"]}]  # the last one is an error, and stays
+    task = prepared(Tag, Rows(KINDS, train=iob2))
+    assert [task.labels.symbols[i] for i in task.encode(iob2[1])["labels"]] == ["I-x"]
 
 
 # text with labelled spans of characters

@@ -26,14 +26,14 @@ class Tagger(nn.Module):
     def forward(self, lengths: Tensor, **symbols: Tensor) -> Tensor:
         return self.V(drop_features(self.encoder(self.reader(**symbols), lengths), self.dropout, self.training))
 
-    def log_likelihood(self, scores: Tensor, labels: Tensor, lengths: Tensor) -> Tensor:
-        """Σ log p(y) over the sequences, labels [B, T]. Without a CRF a label of -1 is left out; with one, its whole sequence is."""
+    def log_likelihood(self, scores: Tensor, labels: Tensor, lengths: Tensor) -> tuple[Tensor, int]:
+        """Σ log p(y) of labels [B, T], and over how many positions. A label of -1 is left out; with a CRF, its whole sequence is."""
         inside = torch.arange(scores.shape[1], device=scores.device) < lengths[:, None]
         known = inside & (labels >= 0)
         if self.crf is None:
-            return scores[known].log_softmax(-1).gather(1, labels[known][:, None]).sum()
+            return scores[known].log_softmax(-1).gather(1, labels[known][:, None]).sum(), int(known.sum())
         whole = (known == inside).all(1)
-        return self.crf(scores[whole], labels[whole], lengths[whole]).sum()
+        return self.crf(scores[whole], labels[whole], lengths[whole]).sum(), int(lengths[whole].sum())
 
     def decode(self, scores: Tensor, lengths: Tensor) -> list[list[int]]:
         """The best label at each position; with a CRF, of the best sequence."""

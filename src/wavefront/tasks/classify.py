@@ -105,7 +105,7 @@ class Classify(WholeSequence):
         return [{"label": names[n], "probability": round(p, 6)} for n, p in zip(best.tolist(), probabilities.tolist())]
 
     def meter(self) -> ClassifyMeter:
-        return ClassifyMeter(self.labels)
+        return ClassifyMeter(self)
 
     def row_text(self, row: Mapping[str, Any], prediction: Prediction) -> str:
         value = row[self.columns["input"]]
@@ -129,9 +129,9 @@ class ClassifyMeter(Meter):
 
     SHOWN = 8  # right ones and wrong ones
 
-    def __init__(self, labels: Labels):
+    def __init__(self, task: Classify):
         super().__init__()
-        self.names = [*labels.symbols, NEW]
+        self.task, self.names = task, [*task.labels.symbols, NEW]
         self.labels = Confusion()
         self.examples: list[dict[str, Any]] = []
 
@@ -140,8 +140,12 @@ class ClassifyMeter(Meter):
         gold = [self.names[n] for n in batch.targets.tolist()]
         found = [prediction["label"] for prediction in predictions]
         self.labels.add(gold, found)
-        for text, true, label in zip(batch.extra["text"], gold, found):
+        column = self.task.input
+        if not isinstance(column, SymbolInput):
+            return
+        for example, true, label in zip(batch.examples, gold, found):
             if sum(shown["right"] == (true == label) for shown in self.examples) < self.SHOWN:
+                text = ("" if column.pieces == "characters" else " ").join(column.text(example))
                 self.examples.append({"text": text, "gold": true, "predicted": label, "right": true == label})
 
     def scores(self) -> dict[str, float]:

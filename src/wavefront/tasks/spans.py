@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-__all__ = ["Span", "Token", "follows", "scheme_of", "spans_of", "tags_of", "tokens_of"]
+__all__ = ["Span", "Token", "follows", "iob2_of", "scheme_of", "spans_of", "tags_of", "tokens_of"]
 
 Span = tuple[int, int, str]  # start, end (exclusive), label
 
@@ -29,6 +29,16 @@ def scheme_of(labels: Iterable[str]) -> str | None:
     if prefixes & {"S-", "B-"} and prefixes <= {"O", "B-", "I-", "E-", "S-"}:
         return "BIOES"
     return None
+
+
+def iob2_of(labels: Sequence[str]) -> list[str]:
+    """Labels of IOB1, where B marks only a span right behind another of its kind, as IOB2, where every span begins with B.
+
+    >>> iob2_of(["I-a", "I-a", "B-a", "O", "I-b"])
+    ['B-a', 'I-a', 'B-a', 'O', 'B-b']
+    """
+    before = ["O", *labels]
+    return ["B-" + label[2:] if label[:2] == "I-" and last[2:] != label[2:] else label for last, label in zip(before, labels)]
 
 
 def follows(before: str | None, after: str | None, scheme: str) -> bool:

@@ -21,7 +21,7 @@ from wavefront.networks.tagger import Tagger
 from wavefront.tasks.baselines import fixed_length_tagger, lonely_word_tagger
 from wavefront.tasks.inputs import SymbolInput, about, padded
 from wavefront.tasks.metrics import Confusion, SpanCounts
-from wavefront.tasks.spans import Span, follows, scheme_of, spans_of, tags_of, tokens_of
+from wavefront.tasks.spans import Span, follows, iob2_of, scheme_of, spans_of, tags_of, tokens_of
 from wavefront.tasks.task import (
     Batch,
     Claim,
@@ -70,7 +70,8 @@ class Tag(Task):
     """A label for each position.
 
     Rows hold `tokens` and `labels`, lists of equal length; or a `text` and its `spans` of characters. Labels of the schemes IOB2 and BIOES
-    mark spans: then a CRF decodes (what cannot be is never decoded) and whole spans are scored, else each label by itself.
+    mark spans: then a CRF decodes (what cannot be is never decoded) and whole spans are scored, else each label by itself. Labels of IOB1
+    are turned to IOB2.
     """
 
     name = "tag"
@@ -85,6 +86,7 @@ class Tag(Task):
         self.input = SymbolInput()
         self.labels = Labels([])
         self.scheme: str | None = None
+        self.iob1 = False  # the rows are: their labels are turned to IOB2
 
     @property
     def metric(self) -> str:  # type: ignore[override]
@@ -113,7 +115,7 @@ class Tag(Task):
 
     def prepare(self, source: Source) -> None:
         settings = self.settings
-        counts: Counter[str] = Counter()
+        counts, as_iob2, begun_by = Counter[str](), Counter[str](), Counter[str]()
         pieces = settings.pieces or ("characters" if self.of_text and self._spans_cut_words(source) else "words")
         self.input = SymbolInput(pieces, settings.spelling, settings.largest_vocabulary)
         for number, row in enumerate(source.rows("train"), 1):
@@ -124,9 +126,14 @@ class Tag(Task):
                 )
             self.input.see(symbols)
             counts.update(labels)
+            as_iob2.update(iob2_of(labels))
+            begun = [label for last, label in zip(["O", *labels], labels) if label[1:2] == "-" and last[2:] != label[2:]]
+            begun_by.update(label[:2] for label in begun)
         if not counts:
             raise DataError(f"{source.path}: there is no position with a label in train; expected sequences of at least one.")
         self.input.settle()
+        self.iob1 = set(begun_by) == {"I-"} and {label[:2] for label in counts} <= {"O", "B-", "I-"}
+        counts = as_iob2 if self.iob1 else counts
         if self.of_text:  # a label whose spans were all of one word may have longer ones
             counts.update({"I-" + label[2:]: 0 for label in counts if label != "O"})
         self.labels = Labels.of(counts)
@@ -162,6 +169,7 @@ class Tag(Task):
             "columns": self.columns,
             "input": self.input.state(),
             "labels": self.labels.to_json(),
+            "iob1": self.iob1,
         }
 
     @classmethod
@@ -169,7 +177,7 @@ class Tag(Task):
         task = cls(validated(cls.Settings, state["settings"]), state["columns"])
         task.input.restore(state["input"])
         task.labels = Labels(**state["labels"])
-        task.scheme = task._scheme()
+        task.scheme, task.iob1 = task._scheme(), state["iob1"]
         return task
 
     def encode(self, row: Mapping[str, Any]) -> Example:
@@ -196,11 +204,7 @@ class Tag(Task):
         inputs["lengths"] = lengths
         whole = all("labels" in example for example in examples)
         targets = padded([example["labels"] for example in examples], fill=-1).long() if whole else None
-        extra: dict[str, list[Any]] = {"text": [self.input.text(example) for example in examples]}
-        for key in ("offsets", "gold"):
-            if all(key in example for example in examples):
-                extra[key] = [example[key].tolist() for example in examples]
-        return Batch(inputs, lengths, targets, extra)
+        return Batch(inputs, lengths, targets, examples)
 
     def network(self) -> nn.Module:
         s = self.settings
@@ -227,8 +231,8 @@ class Tag(Task):
             raise DataError(
                 f"the rows have no {self.columns.get('labels', self.columns.get('spans'))}: nothing to learn from or to score against."
             )
-        items = max(1, int((batch.targets >= 0).sum()))
-        return -cast(Tagger, network).log_likelihood(outputs, batch.targets, batch.lengths) / items, items
+        likelihood, items = cast(Tagger, network).log_likelihood(outputs, batch.targets, batch.lengths)
+        return -likelihood / max(1, items), items
 
     def decode(self, network: nn.Module, outputs: Tensor, batch: Batch) -> list[Prediction]:
         names = self.labels.symbols
@@ -239,7 +243,7 @@ class Tag(Task):
             if self.scheme:
                 spans = sorted(spans_of(labels, self.scheme))
                 if self.of_text:
-                    offsets = batch.extra["offsets"][row]
+                    offsets = batch.examples[row]["offsets"].tolist()
                     spans = [(offsets[start][0], offsets[end - 1][1], label) for start, end, label in spans]
                 prediction["spans"] = [{"start": start, "end": end, "label": label} for start, end, label in spans]
             predictions.append(prediction)
@@ -281,7 +285,8 @@ class Tag(Task):
     def _row(self, row: Mapping[str, Any]) -> tuple[Any, list[str] | None]:
         """What `self.input` sees of a row, and its labels."""
         if not self.of_text:
-            return row[self.columns["tokens"]], row.get(self.columns["labels"])
+            labels = row.get(self.columns["labels"])
+            return row[self.columns["tokens"]], iob2_of(labels) if self.iob1 and labels is not None else labels
         text, spans = row[self.columns["text"]], row.get(self.columns["spans"])
         tokens = tokens_of(text, self.input.pieces)
         symbols = [token.text for token in tokens]
@@ -327,10 +332,10 @@ class TagMeter(Meter):
             gold = [names[i] for i in batch.targets[row, : int(batch.lengths[row])].tolist()]
             spans = None
             if self.task.of_text:
-                spans = {(start, end, kinds[kind]) for start, end, kind in batch.extra["gold"][row]}
+                spans = {(start, end, kinds[kind]) for start, end, kind in batch.examples[row]["gold"].tolist()}
             right = self.count_row(gold, prediction, spans)
             if sum(shown["right"] == right for shown in self.examples) < self.SHOWN:
-                self.examples.append(self._shown(batch, row, gold, prediction, spans) | {"right": right})
+                self.examples.append(self._shown(batch.examples[row], gold, prediction, spans) | {"right": right})
 
     def count_row(self, gold: list[str], prediction: Prediction, spans: set[Span] | None = None) -> bool:
         """One sequence; `spans` are the gold ones where they are not those of the labels. Was all of it right?"""
@@ -362,11 +367,11 @@ class TagMeter(Meter):
             figures.append(confusion_figure(self.labels))
         return [*figures, Figure("examples", "Examples", {"rows": self.examples})]
 
-    def _shown(self, batch: Batch, row: int, gold: list[str], prediction: Prediction, spans: set[Span] | None) -> dict[str, Any]:
-        words = batch.extra["text"][row]
+    def _shown(self, example: Example, gold: list[str], prediction: Prediction, spans: set[Span] | None) -> dict[str, Any]:
+        words = self.task.input.text(example)
         if self.task.of_text:
-            starts = {start: i for i, (start, _) in enumerate(batch.extra["offsets"][row])}
-            ends = {end: i + 1 for i, (_, end) in enumerate(batch.extra["offsets"][row])}
+            starts = {start: i for i, (start, _) in enumerate(example["offsets"].tolist())}
+            ends = {end: i + 1 for i, (_, end) in enumerate(example["offsets"].tolist())}
 
             def inside(found: set[Span]) -> str:
                 return ", ".join(f"{' '.join(words[starts.get(s, 0) : ends.get(e, len(words))])} ({k})" for s, e, k in sorted(found))

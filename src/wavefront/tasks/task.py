@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -57,13 +57,13 @@ class Batch:
     inputs   what the network reads
     lengths  [B], of the sequences
     targets  what is to be said of them, in the task's own shape; None where the rows do not tell
-    extra    whatever else predictions need (offsets of tokens in the text, say), one entry per example
+    examples what the batch was made of: predictions and meters find there what no network needs (offsets of tokens in a text, say)
     """
 
     inputs: dict[str, Tensor]
     lengths: Tensor
     targets: Tensor | None = None
-    extra: dict[str, list[Any]] = field(default_factory=dict)
+    examples: Sequence[Example] = ()
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -121,7 +121,7 @@ class Task(ABC):
     settings: Any
 
     def __init__(self, settings: BaseModel | Mapping[str, Any] | None, columns: Mapping[str, str]):
-        self.settings = self.Settings(**settings) if isinstance(settings, Mapping) else settings or self.Settings()
+        self.settings = settings if isinstance(settings, BaseModel) else validated(self.Settings, settings or {})
         self.columns = dict(columns)
 
     @classmethod
@@ -203,8 +203,9 @@ class Task(ABC):
 
 def label_numbers(known: Labels, labels: Sequence[str]) -> np.ndarray:
     """Numbers of labels, -1 for one that training never saw: left out of the loss, and wrong whatever is predicted."""
-    numbers = {label: number for number, label in enumerate(known.symbols)}
-    return np.array([numbers.get(label, -1) for label in labels], np.int64)
+    if all(label in known for label in labels):
+        return known.encode(labels)
+    return np.array([known.encode([label])[0] if label in known else -1 for label in labels], np.int64)
 
 
 def confusion_figure(confusion: Confusion, most: int = 30) -> Figure:

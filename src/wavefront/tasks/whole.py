@@ -146,8 +146,7 @@ class WholeSequence(Task):
         inputs["lengths"] = lengths
         known = all("target" in example for example in examples)
         targets = torch.from_numpy(np.stack([example["target"] for example in examples])) if known else None
-        shown = [" ".join(self.input.text(example)) for example in examples] if isinstance(self.input, SymbolInput) else []
-        return Batch(inputs, lengths, targets, {"text": shown})
+        return Batch(inputs, lengths, targets, examples)
 
     def network(self) -> nn.Module:
         return Committee(self._member() for _ in range(self.settings.members or 1))
