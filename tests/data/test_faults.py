@@ -61,7 +61,9 @@ def test_a_column_without_a_name_is_refused(write):
 def test_a_word_at_row_200_001_of_a_number_column(write, name):
     content = ("text,value\n" + "a,1\n" * 200_000 + "b,word\n").encode()
     path = write(name, gzip.compress(content, 1) if name.endswith(".gz") else content)
-    message = refused(path, "line 200002", "'value' holds numbers so far", "'word'", "{'value': \"text\"}")
+    message = refused(
+        path, "line 200002", "'value' holds numbers so far", "'word'", 'kinds={"value": "text"} (--set data.kinds.value=text)'
+    )
     assert "\n" not in message
     assert next(open_source(path, kinds={"value": "text"}).rows("all"))["value"] == "1"
 
@@ -171,6 +173,8 @@ def test_what_is_not_there(tmp_path, write):
         open_source("year")
     with pytest.raises(DataError, match=r"no format known by its ending '\.docx'"):
         open_source(write("text.docx", "x"))
+    with pytest.raises(DataError, match=r"standard input can be read once.*save it to a file"):
+        open_source("-")
     with pytest.raises(DataError, match="expected one data set"):
         open_source(write("mixed/a.csv", "a,b\nc,d\n").parent.parent)
 

@@ -1,10 +1,13 @@
 """What each format gives: its columns, their kinds, its rows."""
 
+import csv
 import gzip
+import io
 
 import duckdb
 import numpy as np
 import pytest
+from hypothesis import given, settings, strategies as st
 
 from wavefront.data import open_source
 
@@ -120,6 +123,31 @@ def test_every_row_comes_in_the_order_of_the_file(tmp_path):
     assert [int(row["n"]) for row in open_source(path).rows("all")] == list(range(5000))
 
 
+CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), max_size=20)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=20), st.sampled_from([",", ";", "\t", "|"]), st.booleans())
+def test_a_csv_that_python_writes_is_read_as_it_was(tmp_path_factory, rows, delimiter, zipped):
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=delimiter, quoting=csv.QUOTE_ALL, lineterminator="\n")
+    writer.writerows([("first", "second"), *rows])
+    path = tmp_path_factory.mktemp("csv") / ("data.csv.gz" if zipped else "data.csv")
+    path.write_bytes(gzip.compress(text.getvalue().encode()) if zipped else text.getvalue().encode())
+    source = open_source(path, kinds={"first": "text", "second": "text"})
+    assert [(row["first"], row["second"]) for row in source.rows("all")] == rows
+
+
+def test_long_cells(tmp_path):
+    path = tmp_path / "long.csv"
+    path.write_text("text,label\n" + "a long story, ".join(['"'] + [""] * 20_000 + ['",x\n']))
+    (row,) = open_source(path).rows("all")
+    assert (len(row["text"]), row["label"]) == (14 * 20_001, "x")
+    path.write_text("text,label\n" + "a" * (9 << 20) + ",x\n")
+    with pytest.raises(ValueError, match=r"long\.csv, line 2: a line of more than 8388608 bytes.*JSON lines"):
+        list(open_source(path).rows("all"))
+
+
 def test_kinds_overrule_what_is_seen(tmp_path):
     path = tmp_path / "data.csv"
     path.write_text("words,zip\nIn 2009 ,12\n")
@@ -161,6 +189,11 @@ def test_sql_over_a_database_and_over_a_folder(tmp_path):
     (tmp_path / "folder" / "labels.tsv").write_text("id\tlabel\n1\tx\n2\ty\n")
     source = open_source(tmp_path / "folder", query="SELECT text, label FROM texts JOIN labels USING (id) ORDER BY id")
     assert list(source.rows("all")) == [{"text": "good", "label": "x"}, {"text": "bad", "label": "y"}]
+    (tmp_path / "folder" / "broken.csv").write_text("")  # not of the query, and so not read
+    assert list(open_source(tmp_path / "folder", query="SELECT count(*) AS n FROM texts -- all").rows("all")) == [{"n": 2.0}]
+    assert list(open_source(tmp_path / "folder" / "texts.csv", query="SELECT text FROM texts WHERE id = 2").rows("all")) == [
+        {"text": "bad"}
+    ]
 
 
 LAYOUTS = {

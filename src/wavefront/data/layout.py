@@ -15,7 +15,7 @@ SPLITS = ("train", "valid", "test")
 NAMES = {"train": "train", "training": "train", "valid": "valid", "validation": "valid", "val": "valid", "dev": "valid"}
 NAMES |= {"test": "test", "testing": "test", "eval": "test"}
 NO_DATA = re.compile(
-    r"(readme|licen[cs]e|sources|copying|notice|changelog|citation|authors|metadata)\b.*|.*\.(md|rst|pdf|html?|py|sh|bib)", re.I
+    r"(readme|licen[cs]e|sources|copying|notice|changelog|citation|authors|metadata)(?![a-z]).*|.*\.(md|rst|pdf|html?|py|sh|bib)", re.I
 )
 
 

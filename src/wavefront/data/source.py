@@ -119,6 +119,8 @@ def open_source(
     """
     options = Options(dict(kinds or {}), header, missing, tuple(series), id, time, query, format)
     place = Path(path)
+    if str(path) == "-":
+        raise DataError("standard input can be read once, and training reads its data again and again: save it to a file first.")
     if not place.exists():
         if str(path) in GENERATORS:
             return Source(str(path), str(path), GENERATORS[str(path)].parts(), options)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wavefront.data.readers.dialect import settle
+from wavefront.data.readers.dialect import Dialect, settle
 from wavefront.data.readers.reader import Options, empty_file, ending, is_number
-from wavefront.data.readers.table import Table, connect, identifier, literal
+from wavefront.data.readers.table import LONGEST_LINE, Table, connect, identifier, literal
 from wavefront.errors import DataError
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 __all__ = ["Csv", "Tsv", "scan"]
 
 SAMPLE_ROWS = 1000  # rows whose cells decide whether a column is of numbers
-LONGEST_LINE = 1 << 23  # bytes: a series of a million values; by default DuckDB's buffers would be 16 times as long, all of them in memory
 
 
 class Csv(Table):
@@ -64,7 +63,7 @@ class Tsv(Csv):
         return ending(path) in (".tsv", ".tab")
 
 
-def scan(path: Path, dialect, numbers: set[str]) -> str:
+def scan(path: Path, dialect: Dialect, numbers: set[str]) -> str:
     """The strict scan of a file, as SQL."""
     columns = ", ".join(f"{literal(name)}: '{'DOUBLE' if name in numbers else 'VARCHAR'}'" for name in dialect.names)
     compression = "gzip" if path.name.lower().endswith(".gz") else "none"

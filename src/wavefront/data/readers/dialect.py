@@ -47,7 +47,11 @@ def settle(path: Path, header: bool | None = None) -> Dialect:
 
 
 def _split(lines: list[str], delimiter: str) -> list[list[str]]:
-    return [cells for cells in csv.reader(lines, delimiter=delimiter) if cells]
+    limit = csv.field_size_limit(1 << 30)  # how long a line may be, the strict reading decides
+    try:
+        return [cells for cells in csv.reader(lines, delimiter=delimiter) if cells]
+    finally:
+        csv.field_size_limit(limit)
 
 
 def _agreement(head: list[str], delimiter: str) -> float:
@@ -92,7 +96,10 @@ def _names(path: Path, cells: list[str]) -> tuple[str, ...]:
         cells = ["index", *cells[1:]]  # as pandas writes its index
     for k, name in enumerate(cells, 1):
         if not name:
-            raise DataError(f"{path}, line 1: column {k} of {len(cells)} has no name. Name every column; no header at all: header=False.")
+            raise DataError(
+                f"{path}, line 1: column {k} of {len(cells)} has no name. Name every column; no header at all?"
+                " header=False (--set data.header=false)."
+            )
         if cells.index(name) != k - 1:
             raise DataError(
                 f"{path}, line 1: the header names {name!r} twice, as columns {cells.index(name) + 1} and {k}. Rename one of them."

@@ -138,11 +138,24 @@ def finite(value: Any, where: str, missing: str) -> tuple[Any, int]:
     if not count:
         return value, 0
     if missing == "refuse":
-        raise DataError(f"{where}: {count} of {size} values missing, NaN or infinite; expected finite numbers. {MASK}")
+        raise DataError(
+            f"{where}: {count} of {size} values missing, NaN or infinite; expected finite numbers. Fill them in, or ask for "
+            + asked_for("missing", "mask")
+            + "."
+        )
     return (None if size == 1 and isinstance(value, float) else np.where(np.isfinite(value), value, np.float32(np.nan))), count
 
 
-MASK = 'Fill them in, or ask for missing="mask".'
+def asked_for(option: str, value: str) -> str:
+    """How to ask for an option, in Python and on the command line.
+
+    >>> asked_for("missing", "mask")
+    'missing="mask" (--set data.missing=mask)'
+    """
+    name, _, key = option.partition(".")
+    python = f'{name}={{"{key}": "{value}"}}' if key else f'{name}="{value}"'
+    return f"{python} (--set data.{option}={value})"
+
 
 TABLES = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".json", ".parquet", ".pq", ".duckdb", ".db")
 SEQUENCES = (".conllu", ".conll", ".iob", ".iob2", ".bio", ".ts", ".txt", ".text")

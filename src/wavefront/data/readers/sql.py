@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Sql"]
 
-TABLES = (Csv, Tsv, Parquet)
-
 
 class Sql(Typed):
     """`SELECT text, label FROM reviews WHERE stars <> 3`. In a folder every CSV, TSV and Parquet file is a table of the name that it has
@@ -38,12 +36,17 @@ class Sql(Typed):
         return ending(path) in (".duckdb", ".db")
 
     def files(self) -> list[Path]:
-        return [self.path] if self.path.is_file() else [p for p in sorted(self.path.iterdir()) if p.is_file() and _scan(p)]
+        """The database, or the files whose names as tables stand in the query."""
+        assert self.options.query
+        if self.path.is_file() and not _is_table(self.path):
+            return [self.path]
+        around = sorted(self.path.iterdir()) if self.path.is_dir() else [self.path]
+        return [p for p in around if p.is_file() and _is_table(p) and stem(p).lower() in self.options.query.lower()]
 
     def connection(self) -> duckdb.DuckDBPyConnection:
         import duckdb
 
-        if self.path.is_file() and not _scan(self.path):
+        if self.path.is_file() and not _is_table(self.path):
             try:
                 return connect(str(self.path), read_only=True)
             except duckdb.Error as error:
@@ -55,14 +58,21 @@ class Sql(Typed):
 
     def relation(self) -> str:
         assert self.options.query
-        return f"({self.options.query.strip().rstrip(';')})"
+        return f"({self.options.query.strip().rstrip(';')}\n)"
 
 
-def _scan(path: Path) -> str | None:
-    if ending(path) in (".jsonl", ".ndjson"):
+TABLES = (Csv, Tsv, Parquet)
+JSON_LINES = (".jsonl", ".ndjson")
+
+
+def _is_table(path: Path) -> bool:
+    return ending(path) in JSON_LINES or any(reader.recognises(path) for reader in TABLES)
+
+
+def _scan(path: Path) -> str:
+    if ending(path) in JSON_LINES:
         return f"read_json({literal(str(path))}, format='newline_delimited')"
-    reader = next((r for r in TABLES if r.recognises(path)), None)
-    return reader(path, Options()).relation() if reader else None
+    return next(reader for reader in TABLES if reader.recognises(path))(path, Options()).relation()
 
 
 def _tables(path: Path) -> list[str]:

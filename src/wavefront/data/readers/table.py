@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wavefront.data.readers.convert import CONVERT, as_series
-from wavefront.data.readers.reader import Column, Reader, Row
+from wavefront.data.readers.reader import Column, Reader, Row, asked_for
 from wavefront.errors import DataError
 
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["Table", "connect", "identifier", "literal", "translated"]
+__all__ = ["LONGEST_LINE", "Table", "connect", "identifier", "literal", "translated"]
 
 BATCH_ROWS = 256  # that are Python objects at a time
+LONGEST_LINE = 1 << 23  # bytes: a series of a million values; by default DuckDB's buffers would be 16 times as long, all of them in memory
 WIDE = 8  # so many numbered columns of numbers (t0 ... t7) are one series
 
 
@@ -124,8 +125,7 @@ class Table(Reader):
             found = CONVERT[kind](value)
         except (TypeError, ValueError, KeyError):
             raise DataError(
-                f"{where}, column {name!r}: expected {kind}, got {str(value)[:80]!r}. Another kind: kinds={{{name!r}: ...}}, one of"
-                f" {', '.join(CONVERT)}."
+                f"{where}, column {name!r}: expected {kind}, got {str(value)[:80]!r}. Of another kind? {asked_for(f'kinds.{name}', 'text')}"
             ) from None
         return self.finite(found, name, f"{where}, column {name!r}") if kind in ("number", "series") and found is not None else found
 
@@ -162,7 +162,11 @@ def translated(error: Exception, path: Path) -> DataError:
     if found := re.search(r'Error when converting column "(.*)"\. Could not convert string "(.*)" to', text):
         return DataError(
             f"{where}: column {found[1]!r} holds numbers so far, got {found[2]!r}. Mend the cell (leave it empty if there is no number), or"
-            f' read the column as text: kinds={{{found[1]!r}: "text"}}.'
+            f" read the column as text: {asked_for(f'kinds.{found[1]}', 'text')}."
+        )
+    if "Maximum line size" in text:
+        return DataError(
+            f"{where}: a line of more than {LONGEST_LINE} bytes; expected at most that in a table. Use JSON lines for such rows."
         )
     if "nvalid unicode" in text or "not utf-8" in text:
         return DataError(f"{where}: bytes that are not UTF-8. Convert the file: iconv -f latin1 -t utf-8 {path.name}")
