@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 from torch import nn
 
-from wavefront.cell import Cell, advance, draws_wanted
+from wavefront.cell import Cell, advance
 from wavefront.cells._parts import Activation, function, input_to_hidden
 from wavefront.errors import ShapeError
 from wavefront.wrap._parts import change_first, each_slot, hidden_units, vector_inputs
+from wavefront.wrap.wrapper import Wrapper
 
 __all__ = ["Deepened"]
 
 
-class Deepened(Cell[Any]):
+class Deepened(Wrapper):
     """A cell with deeper paths into it, through it and out of it.  [Pascanu et al. 2014, arXiv:1312.6026; Goodfellow et al. 2016, figure 10.13b-c]
 
         output = after(o)       (h', o) = f(transition(h), before(x))       with a shortcut: f(h + transition(h), ...)
@@ -52,20 +52,14 @@ class Deepened(Cell[Any]):
             )
         if shortcut and transition is None:
             raise ShapeError("wrap.Deepened: a shortcut skips the transition; give one, such as transition=(64,).")
-        super().__init__(before[0] if before else cell.inputs, cell.sizes, after[-1] if after else cell.outputs, cell.slots, cell.phases)
-        self.cell, self.shortcut = cell, shortcut
+        super().__init__(cell, inputs=before[0] if before else None, outputs=after[-1] if after else None)
+        self.shortcut = shortcut
         self.before = _layers(before, activation)
         self.after = _layers((cell.outputs, *after), activation, readout=True)
         if transition is not None:
             units = hidden_units(cell, "wrap.Deepened(transition=...)")
             transition = (units, *transition, units)
         self.transition = _layers(transition or (), activation)
-
-    def initial_state(self, rows):
-        return self.cell.initial_state(rows)
-
-    def draws(self, rows):
-        return draws_wanted(self.cell, rows)
 
     def step(self, state, x, draws=None, phase=0):
         state = each_slot(self.slots, state, lambda part: change_first(part, self._through))

@@ -9,6 +9,7 @@ from torch.utils import _pytree as pytree
 
 from wavefront.cell import Cell, Draw, advance, draws_wanted, is_size
 from wavefront.wrap._parts import change_first, each_slot, hidden_units, probability
+from wavefront.wrap.wrapper import Wrapper
 
 __all__ = ["Dropout"]
 
@@ -20,7 +21,7 @@ class DropoutDraws(NamedTuple):
     states: Any = None
 
 
-class Dropout(Cell[Any]):
+class Dropout(Wrapper):
     """Units dropped at random, the rest scaled up.  [Zaremba et al. 2014, arXiv:1409.2329; variational: Gal & Ghahramani 2016, arXiv:1512.05287]
 
         output = m_o ⊙ o       (h', o) = f(m_h ⊙ h, m_x ⊙ x)       each m is 1/(1-p) with probability 1-p, else 0
@@ -39,16 +40,12 @@ class Dropout(Cell[Any]):
     """
 
     def __init__(self, cell: Cell, inputs: float = 0.0, outputs: float = 0.0, states: float = 0.0, variational: bool = False):
-        super().__init__(cell.inputs, cell.sizes, cell.outputs, cell.slots, cell.phases)
-        self.cell = cell
+        super().__init__(cell)
         self.of_inputs = probability(inputs, "wrap.Dropout", "inputs")
         self.of_outputs = probability(outputs, "wrap.Dropout", "outputs")
         self.of_states = probability(states, "wrap.Dropout", "states")
         self.hidden = hidden_units(cell, "wrap.Dropout(states=...)") if states else 0
         self.per = "unfolding" if variational else "step"
-
-    def initial_state(self, rows):
-        return self.cell.initial_state(rows)
 
     def draws(self, rows):
         def keep(p: float, size: int | tuple[int, ...]) -> Draw:

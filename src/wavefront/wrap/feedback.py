@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from wavefront.cell import Cell, Given, advance, draws_wanted, named
+from wavefront.cell import Cell, Given, advance, named
 from wavefront.errors import ShapeError
 from wavefront.wrap._parts import each_slot, vector_inputs
+from wavefront.wrap.wrapper import Wrapper
 
 __all__ = ["Feedback", "Forced"]
 
@@ -40,7 +41,7 @@ class FeedbackState(NamedTuple):
     output: Any  # [N, outputs]
 
 
-class Feedback(Cell[FeedbackState]):
+class Feedback(Wrapper):
     """A cell that is given its last output as well.  [Jordan 1986; Goodfellow et al. 2016, figures 10.4 and 10.6, section 10.2.1]
 
         (h', o') = f(h, [x, ō, context])       ō = target where coin ≠ 0, else o
@@ -71,13 +72,11 @@ class Feedback(Cell[FeedbackState]):
             )
         forced = Forced(x=own, target=cell.outputs, coin=1)
         super().__init__(
+            cell,
             inputs=Given(forced, context) if context else forced,
             state=FeedbackState(cell.sizes, cell.outputs),
-            outputs=cell.outputs,
-            slots=cell.slots,
-            phases=cell.phases,
         )
-        self.cell, self.cut = cell, cut
+        self.cut = cut
         like = next(cell.parameters(), torch.empty(0))
         first = like.new_zeros(cell.outputs) if start is None else torch.as_tensor(start).detach().to(like).clone()
         if tuple(first.shape) != (cell.outputs,):
@@ -86,9 +85,6 @@ class Feedback(Cell[FeedbackState]):
 
     def initial_state(self, rows):
         return FeedbackState(self.cell.initial_state(rows), self.start.expand(rows, -1))
-
-    def draws(self, rows):
-        return draws_wanted(self.cell, rows)
 
     def step(self, state, x, draws=None, phase=0):
         (x, target, coin), *context = x if isinstance(x, Given) else (x,)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from wavefront.cell import Cell, advance, draws_wanted, is_size
+from wavefront.cell import Cell, advance, is_size
+from wavefront.wrap.wrapper import Wrapper
 
 __all__ = ["LearnedStart"]
 
 
-class LearnedStart(Cell[Any]):
+class LearnedStart(Wrapper):
     """A cell whose initial state is a parameter, the same for all sequences; it starts as the cell's own.  [Goodfellow et al. 2016, 10.2.2]
 
         h(0) = s       h(t) = f(h(t-1), x(t))
@@ -25,16 +24,12 @@ class LearnedStart(Cell[Any]):
     """
 
     def __init__(self, cell: Cell):
-        super().__init__(cell.inputs, cell.sizes, cell.outputs, cell.slots, cell.phases)
-        self.cell = cell
+        super().__init__(cell)
         self.start = nn.ParameterList(nn.Parameter(leaf.detach()[0].clone()) for leaf in pytree.tree_leaves(cell.initial_state(1)))
 
     def initial_state(self, rows):
         parts = [part.expand(rows, *part.shape) for part in self.start]
         return pytree.tree_unflatten(parts, pytree.tree_structure(self.sizes, is_leaf=is_size))
-
-    def draws(self, rows):
-        return draws_wanted(self.cell, rows)
 
     def step(self, state, x, draws=None, phase=0):
         return advance(self.cell, state, x, draws, phase)

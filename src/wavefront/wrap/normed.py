@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import nn
 
-from wavefront.cell import Cell, advance, draws_wanted
+from wavefront.cell import Cell, advance
 from wavefront.wrap._parts import change_first, each_slot, hidden_units, vector_inputs
+from wavefront.wrap.wrapper import Wrapper
 
 __all__ = ["Normed"]
 
 
-class Normed(Cell[Any]):
+class Normed(Wrapper):
     """Layer normalisation of what goes into a cell and what comes out.  [Ba et al. 2016, arXiv:1607.06450, eq. 4]
 
         output = LN(o)       (h', o) = f(LN(h), LN(x))       LN(a) = γ ⊙ (a - mean(a)) / √(var(a) + ε) + β
@@ -30,17 +29,10 @@ class Normed(Cell[Any]):
     """
 
     def __init__(self, cell: Cell, inputs: bool = False, outputs: bool = False, state: bool = False):
-        super().__init__(cell.inputs, cell.sizes, cell.outputs, cell.slots, cell.phases)
-        self.cell = cell
+        super().__init__(cell)
         self.norm_x = nn.LayerNorm(vector_inputs(cell, "wrap.Normed(inputs=True)")) if inputs else nn.Identity()
         self.norm_o = nn.LayerNorm(cell.outputs) if outputs else nn.Identity()
         self.norm_h = nn.LayerNorm(hidden_units(cell, "wrap.Normed(state=True)")) if state else nn.Identity()
-
-    def initial_state(self, rows):
-        return self.cell.initial_state(rows)
-
-    def draws(self, rows):
-        return draws_wanted(self.cell, rows)
 
     def step(self, state, x, draws=None, phase=0):
         state = each_slot(self.slots, state, lambda part: change_first(part, self.norm_h))

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import nn
 
-from wavefront.cell import Cell, advance, draws_wanted, named
+from wavefront.cell import Cell, advance, named
 from wavefront.cells._parts import input_to_hidden
 from wavefront.errors import ShapeError
 from wavefront.wrap._parts import vector_inputs
+from wavefront.wrap.wrapper import Wrapper
 
 __all__ = ["Highway", "Residual"]
 
 
-class Residual(Cell[Any]):
+class Residual(Wrapper):
     """A cell whose inputs are added to its outputs.  [He et al. 2016, arXiv:1512.03385, eq. 1; Wu et al. 2016, arXiv:1609.08144]
 
         output = x + o       (h', o) = f(h, x)
@@ -30,21 +29,14 @@ class Residual(Cell[Any]):
 
     def __init__(self, cell: Cell):
         _check(cell, "wrap.Residual")
-        super().__init__(cell.inputs, cell.sizes, cell.outputs, cell.slots, cell.phases)
-        self.cell = cell
-
-    def initial_state(self, rows):
-        return self.cell.initial_state(rows)
-
-    def draws(self, rows):
-        return draws_wanted(self.cell, rows)
+        super().__init__(cell)
 
     def step(self, state, x, draws=None, phase=0):
         state, output = advance(self.cell, state, x, draws, phase)
         return state, x + output
 
 
-class Highway(Cell[Any]):
+class Highway(Wrapper):
     """A cell whose inputs pass it by as far as a gate lets them.  [Srivastava et al. 2015, arXiv:1505.00387, eq. 3]
 
         output = g ⊙ o + (1 - g) ⊙ x       g = σ(U x + b)       (h', o) = f(h, x)
@@ -59,16 +51,9 @@ class Highway(Cell[Any]):
 
     def __init__(self, cell: Cell, bias: float = -1.0):
         _check(cell, "wrap.Highway")
-        super().__init__(cell.inputs, cell.sizes, cell.outputs, cell.slots, cell.phases)
-        self.cell = cell
+        super().__init__(cell)
         self.U = input_to_hidden(cell.inputs, cell.outputs)
         nn.init.constant_(self.U.bias, bias)
-
-    def initial_state(self, rows):
-        return self.cell.initial_state(rows)
-
-    def draws(self, rows):
-        return draws_wanted(self.cell, rows)
 
     def step(self, state, x, draws=None, phase=0):
         state, output = advance(self.cell, state, x, draws, phase)

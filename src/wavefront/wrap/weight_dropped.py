@@ -12,6 +12,7 @@ from torch.func import functional_call
 from wavefront.cell import Cell, Draw, advance, draws_wanted, named
 from wavefront.errors import SettingsError
 from wavefront.wrap._parts import probability
+from wavefront.wrap.wrapper import Wrapper
 
 __all__ = ["WeightDropped"]
 
@@ -21,7 +22,7 @@ class WeightDraws(NamedTuple):
     weights: dict[str, Any]
 
 
-class WeightDropped(Cell[Any]):
+class WeightDropped(Wrapper):
     """Hidden-to-hidden weights dropped at random, the same ones at every step and for every sequence.  [Merity et al. 2018, arXiv:1708.02182, 2]
 
         (h', o) = f(h, x; m ⊙ W)       m is 1/(1-p) with probability 1-p, else 0, drawn once per unfolding
@@ -37,16 +38,12 @@ class WeightDropped(Cell[Any]):
     """
 
     def __init__(self, cell: Cell, p: float = 0.5, weights: Iterable[str] | None = None):
-        super().__init__(cell.inputs, cell.sizes, cell.outputs, cell.slots, cell.phases)
+        super().__init__(cell)
         there = dict(cell.named_parameters())
         self.weights = tuple(filter(_hidden_to_hidden, there) if weights is None else weights)
         if not self.weights or not set(self.weights) <= set(there):
             raise SettingsError(f"wrap.WeightDropped: weights names parameters of {named(cell)}: {', '.join(there)}; got {weights}.")
-        self.cell = cell
         self.p = probability(p, "wrap.WeightDropped", "p")
-
-    def initial_state(self, rows):
-        return self.cell.initial_state(rows)
 
     def draws(self, rows):
         def keep(name: str) -> Draw:

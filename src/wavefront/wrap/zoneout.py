@@ -10,6 +10,7 @@ from torch.utils import _pytree as pytree
 from wavefront.cell import Cell, Draw, advance, draws_wanted, named, state_leaves
 from wavefront.errors import SettingsError, ShapeError
 from wavefront.wrap._parts import probability
+from wavefront.wrap.wrapper import Wrapper
 
 __all__ = ["Zoneout"]
 
@@ -19,7 +20,7 @@ class ZoneoutDraws(NamedTuple):
     old: tuple[Any, ...]  # for each part of the state
 
 
-class Zoneout(Cell[Any]):
+class Zoneout(Wrapper):
     """Each unit of the state keeps its old value with probability p, at every step anew.  [Krueger et al. 2017, arXiv:1606.01305]
 
         s' = m ⊙ s + (1 - m) ⊙ s̃       (s̃, o) = f(s, x)       m is 1 with probability p, else 0;  in eval mode m = p
@@ -39,16 +40,12 @@ class Zoneout(Cell[Any]):
     def __init__(self, cell: Cell, p: Any = 0.1):
         if cell.slots == "any":
             raise ShapeError(f"wrap.Zoneout keeps the old state of a node; {named(cell)} takes any number of states.")
-        super().__init__(cell.inputs, cell.sizes, cell.outputs, cell.slots, cell.phases)
+        super().__init__(cell)
         parts = len(state_leaves(cell.sizes))
         each = [p] * parts if isinstance(p, (int, float)) else pytree.tree_leaves(p)
         if len(each) != parts:
             raise SettingsError(f"wrap.Zoneout: p is one probability, or one for each of the {parts} parts of the state; got {p!r}.")
-        self.cell = cell
         self.p = [probability(q, "wrap.Zoneout", "p") for q in each]
-
-    def initial_state(self, rows):
-        return self.cell.initial_state(rows)
 
     def draws(self, rows):
         shapes = state_leaves(self.sizes)
