@@ -4,6 +4,7 @@ from wavefront.generative.autoregressive import Autoregressive, Sample, Writing
 from wavefront.generative.beam import Hypothesis, beam_search
 from wavefront.generative.binary import NADE, BernoulliVector
 from wavefront.generative.continuous import Gaussian, GaussianMixture, StudentT
+from wavefront.generative.copying import Copying
 from wavefront.generative.counts import NegativeBinomial
 from wavefront.generative.decoding import Limits, greedy, sample, stream, truncated
 from wavefront.generative.ending import Ending, EndSymbol, GivenLength, Halting, Length
@@ -19,6 +20,7 @@ __all__ = [
     "Autoregressive",
     "BernoulliVector",
     "Categorical",
+    "Copying",
     "EndSymbol",
     "Ending",
     "Gaussian",

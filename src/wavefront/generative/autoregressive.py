@@ -238,6 +238,17 @@ class Autoregressive(nn.Module):
         """log p(y), exact, [B]."""
         return self.log_prob_steps(y, lengths, x, context, state).sum(1)
 
+    def aligned(
+        self, y: Tensor, lengths: Any = None, x: Tensor | None = None, context: Any = None, state: Any = None
+    ) -> tuple[Tensor, Tensor]:
+        """`log_prob_steps`, and where the network looked at each step, [B, T + 1, S] (T where the length is known): of a network that attends."""
+        if not isinstance(self.network, Attending):
+            raise SettingsError(f"Only a network that attends looks somewhere: {type(self.network).__name__} does not.")
+        y, lengths, w = self._prepare(y, lengths, context, state)
+        vectors = self._vectors(*self._before(y, lengths, w, y.shape[1] + self.ending.closing), x)
+        o, a, _ = self.network.run(vectors, w.inner, lengths + self.ending.closing, context)
+        return self.ending.log_prob(self.output.given(context), o, y, lengths, context), a
+
     def forced(
         self,
         y: Tensor,

@@ -1,7 +1,7 @@
 """Modules that people build with."""
 
 from wavefront.networks.attending import Attending
-from wavefront.networks.attention import Additive, Attention, Dot, General, Memory, Monotonic
+from wavefront.networks.attention import Additive, Attention, Dot, General, Memory, Monotonic, coverage_loss
 from wavefront.networks.bridge import Bridge
 from wavefront.networks.classifier import Committee, SequenceReadout
 from wavefront.networks.convolution import MultiScale, Series
@@ -10,6 +10,7 @@ from wavefront.networks.deep import Deep
 from wavefront.networks.dropin import GRU, LSTM, RNN
 from wavefront.networks.embedding import Symbols, Words
 from wavefront.networks.encoder import Encoder
+from wavefront.networks.encoder_decoder import Encoded, EncoderDecoder
 from wavefront.networks.grid import FourCorners, FourSweeps
 from wavefront.networks.readout import AttentionPooled, EveryStep, LastStep, Pooled
 from wavefront.networks.recurrent import Bidirectional, Recurrent
@@ -30,7 +31,9 @@ __all__ = [
     "Committee",
     "Deep",
     "Dot",
+    "Encoded",
     "Encoder",
+    "EncoderDecoder",
     "EveryStep",
     "FourCorners",
     "FourSweeps",
@@ -49,4 +52,5 @@ __all__ = [
     "Tagger",
     "TreeReadout",
     "Words",
+    "coverage_loss",
 ]

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from wavefront.cell import Cell, Given, advance, draws_wanted, named
+from wavefront.cell import Cell, Given, advance, draws_wanted, map_draws, named
 from wavefront.errors import SettingsError, ShapeError
 from wavefront.networks.attention import Attention, Memory, Past
 from wavefront.networks.recurrent import Recurrent
@@ -100,14 +100,15 @@ class Attending(nn.Module):
         return AttendingState(inner, self.V.weight.new_zeros(rows, width), self.attention.start(context))
 
     def forward(self, x: Tensor, state: Any = None, lengths: Any = None, context: Any = None) -> tuple[Tensor, Any]:
-        o, _, state = self._run(x, state, lengths, context)
+        o, _, state = self.run(x, state, lengths, context)
         return o, state
 
     def alignments(self, x: Tensor, state: Any = None, lengths: Any = None, context: Any = None) -> Tensor:
         """Where it looks at each step, [B, T, S]; zeros past the lengths."""
-        return self._run(x, state, lengths, context)[1]
+        return self.run(x, state, lengths, context)[1]
 
-    def _run(self, x: Tensor, state: Any, lengths: Any, memory: Memory) -> tuple[Tensor, Tensor, Any]:
+    def run(self, x: Tensor, state: Any, lengths: Any, memory: Memory) -> tuple[Tensor, Tensor, Any]:
+        """-> o [B, T, outputs], where it looked at each step [B, T, S], and the final state."""
         if not isinstance(memory, Memory):
             raise ShapeError(
                 f"Attending wants a Memory as context, as its `memory(values, lengths)` makes it; got {type(memory).__name__}."
@@ -131,7 +132,9 @@ class Attending(nn.Module):
         """One step, as in a cell: x [N, inputs] -> the next state, o [N, outputs]."""
         state = self.initial_state(len(x), context) if state is None else state
         if not self.at_once:
-            return self.cell_over(context.mask.shape[1]).step(state, Given(x, context))
+            cell = self.cell_over(context.mask.shape[1])
+            drawn = map_draws(lambda d: d.sample(d.shape, x), draws_wanted(cell, len(x)))
+            return advance(cell, state, Given(x, context), drawn, start)
         inner, h = self.network.step(state, x, start=start)
         return inner, self.look(h[:, None], context)[0].squeeze(1)
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from wavefront.errors import SettingsError
 
-__all__ = ["Additive", "Attention", "Dot", "General", "Memory", "Monotonic", "Past"]
+__all__ = ["Additive", "Attention", "Dot", "General", "Memory", "Monotonic", "Past", "coverage_loss"]
 
 
 class Memory(NamedTuple):
@@ -33,6 +33,12 @@ class Past(NamedTuple):
 
     last: Tensor  # a(t-1), [N, S]
     total: Tensor  # Σ_{s<t} a(s), [N, S]: the coverage
+
+
+def coverage_loss(a: Tensor) -> Tensor:
+    """Σ_t Σ_i min(a(t, i), Σ_{s<t} a(s, i)): how much is looked at again. a [B, T, S] -> [B].  [See et al. 2017, arXiv:1704.04368, eq. 12]"""
+    before = a.cumsum(1) - a
+    return torch.minimum(a, before).sum((1, 2))
 
 
 class Attention(nn.Module, ABC):
@@ -170,7 +176,7 @@ class Monotonic(Attention):
             raise SettingsError("Monotonic starts from where it looked last: give it its past.")
         score = self.scores(query, memory).squeeze(1)  # [N, S]
         if self.hard:
-            score = torch.where(score > 0, torch.finfo(score.dtype).max, torch.finfo(score.dtype).min)
+            score = (score > 0).to(score) * 2e4 - 1e4  # σ of these is 1 or 0 to the bit
         p, log_on = score.sigmoid() * memory.mask, F.logsigmoid(-score)
         # Π_{j ≤ l < i} (1 - p(l)) = exp(on(i) - on(j)) with on(i) = Σ_{l<i} log(1 - p(l)), for j ≤ i: never above one
         on = F.pad(log_on.clamp(min=-1e4).cumsum(-1)[:, :-1], (1, 0))
