@@ -34,7 +34,7 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
     step = 10 ** math.floor(math.log10(span / most))
     step *= next(factor for factor in (1, 2, 5, 10) if span / (step * factor) <= most + 1e-9)
     first = math.ceil(low / step - 1e-9)
-    return [round(k * step, 12) for k in range(first, math.floor(high / step + 1e-9) + 1)]
+    return [round(float(k * step), 12) for k in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
 def lines(series: Sequence[Line], x_axis: str, y_axis: str, mark: tuple[float, float] | None = None) -> str:
@@ -67,7 +67,8 @@ def bars(labels: Sequence[str], values: Sequence[float], axis: str) -> str:
     top = 1.0 if max(shown) <= 1 else max(shown)
     frame = _Frame([0, len(shown)], [0, 1.08 * top], pad=False)
     body = [frame.grid(axis)]
-    each = len(shown) // 16 + 1  # so many labels have room
+    room = (WIDTH - LEFT - RIGHT) / len(shown)
+    each = math.ceil((6 * max(len(str(label)) for label in labels) + 6) / room)  # every so many labels have room
     for k, (label, value) in enumerate(zip(labels, shown)):
         x, width = frame.x(k + 0.12), frame.x(k + 0.88) - frame.x(k + 0.12)
         text = f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
@@ -91,7 +92,7 @@ def points(x: Sequence[float], y: Sequence[float], x_axis: str, y_axis: str) -> 
     frame = _Frame(both, both)
     low, high = min(both), max(both)
     body = [frame.axes(x_axis, y_axis)]
-    body.append(f'<line class="rule" x1="{frame.x(low):.1f}" y1="{frame.y(low):.1f}" x2="{frame.x(high):.1f}" y2="{frame.y(high):.1f}"/>')
+    body.append(f'<line class="same" x1="{frame.x(low):.1f}" y1="{frame.y(low):.1f}" x2="{frame.x(high):.1f}" y2="{frame.y(high):.1f}"/>')
     body += [f'<circle class="point" cx="{frame.x(a):.1f}" cy="{frame.y(b):.1f}" r="2.5"/>' for a, b in pairs]
     return _svg(body, f"{y_axis} against {x_axis}")
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import wraps
 from importlib.metadata import version
 from pathlib import Path
+from shlex import quote
 from types import FrameType
 from typing import Annotated, Any
 
@@ -154,7 +155,7 @@ def fit(
         return
     _out(_json(run.metrics) if as_json else scores_table(run.metrics))
     if not quiet:
-        _err(f"\n{run.folder}/report.html shows more. Use the model: wavefront predict {run.folder} FILE")
+        _err(f"\n{run.folder}/report.html shows more. Use the model: wavefront predict {quote(str(run.folder))} FILE")
 
 
 @app.command()
@@ -189,6 +190,7 @@ def score(
     split: Annotated[
         str | None, typer.Option(help="Which rows: train, valid, test, all.  [default: test, or all where there is no such]")
     ] = None,
+    query: Annotated[str | None, typer.Option(metavar="SQL", help="What to read of a DuckDB database.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Score a model on DATA that it was not trained on.
@@ -201,7 +203,7 @@ def score(
     from wavefront.app.run import load
 
     model = load(run)
-    metrics, used = model.scores(data, split)
+    metrics, used = model.scores(data, split, query)
     _out(_json(metrics) if as_json else scores_table({"metric": model.task.metric, used: metrics}))
 
 

@@ -107,8 +107,8 @@ def checked(model: type[BaseModel], values: Mapping[str, Any], section: str) -> 
 
 
 def without_none(values: Mapping[str, Any]) -> dict[str, Any]:
-    """TOML has no null: what is None is left out, at every depth."""
-    return {key: without_none(value) if isinstance(value, Mapping) else value for key, value in values.items() if value is not None}
+    """TOML has no null: what is None is left out, and what is empty."""
+    return {key: value for key, value in values.items() if value is not None and value != {} and value != []}
 
 
 def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:

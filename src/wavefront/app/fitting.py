@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import tomli_w
@@ -22,7 +23,7 @@ from wavefront.app.plan import Plan
 from wavefront.app.progress import Progress
 from wavefront.app.report import write_report
 from wavefront.app.run import FORMAT, Run, load, read_json, task_from
-from wavefront.app.text import number, plain
+from wavefront.app.text import epochs as epochs_said, number, plain
 from wavefront.data import Source, Store, open_source
 from wavefront.errors import DataError, RunError, SettingsError, TrainingError
 from wavefront.learning import Interrupted, Log, Outcome, Settings, Trainer, read_log, save_weights, write_whole
@@ -114,8 +115,8 @@ def _start(folder: Path, given: Mapping[str, Any], progress: Progress, began: fl
         progress.say(f"\n{_parameters(network):,} parameters; nothing was trained, nothing was written", "dim")
         return Run(folder, task, network, source.describe(), {"data": source.path, "parameters": _parameters(network)})
     make_folder(folder, overwrite)
-    about = {"format": FORMAT, "task": task.name, "data": {**source.describe(), "path": source.path}, "state": plain(task.state())}
-    about["fingerprint"] = source.fingerprint()
+    data = {**source.describe(), "path": source.path, "fingerprint": source.fingerprint()}
+    about = {"format": FORMAT, "task": task.name, "data": data, "state": plain(task.state())}
     write_whole(folder / "config.toml", tomli_w.dumps(config))
     write_whole(folder / "task.json", json.dumps(about, ensure_ascii=False))
     return _train(folder, source, task, network, learning, about, progress, began, resume=False)
@@ -139,7 +140,7 @@ def _resume(folder: Path, given: Mapping[str, Any], progress: Progress, began: f
     if about is None:  # it was killed before there was anything to carry on from
         return _start(folder, {**stored, **given}, progress, began, dry_run, overwrite=True)
     source = _source({**_section(stored, "data"), "path": given["data.path"]})
-    if source.fingerprint() != about["fingerprint"]:
+    if source.fingerprint() != about["data"]["fingerprint"]:
         raise RunError(
             f"cannot resume {folder} with {source.path}: the run was started on other data, {about['data']['path']}, or the file has changed since."
         )
@@ -218,7 +219,7 @@ def _train(
             larger_is_better=task.larger_is_better,
             listen=listen,
             identity={
-                "data": about["fingerprint"],
+                "data": about["data"]["fingerprint"],
                 "task": hashlib.sha256(json.dumps(about["state"], sort_keys=True).encode()).hexdigest(),
             },
             reserve=plan.reserve,
@@ -239,6 +240,9 @@ def _train(
                 error.args = (_how_to_go_on(folder, source, trainer),)
             raise
         progress.close()
+        if not outcome.steps:
+            progress.warn(f"the time was up before the first step: learning.minutes={learning.minutes:g} is too short for these data")
+        progress.say("")
         save_weights(network.state_dict(), folder / "model.safetensors")
         return _finish(folder, task, network, about, facts, stores, plan, baselines, outcome, trainer, progress)
 
@@ -346,10 +350,10 @@ def _section(flat: Mapping[str, Any], section: str) -> dict[str, Any]:
 
 
 def _how_to_go_on(folder: Path, source: Source, trainer: Trainer) -> str:
-    best = f"the best so far, of epoch {trainer.at.best_epoch:.4g}" if trainer.at.best_epoch is not None else "as it is"
+    best = f"the best so far, of epoch {epochs_said(trainer.at.best_epoch)}" if trainer.at.best_epoch is not None else "as it is"
     return (
         f"stopped in epoch {trainer.at.epoch + 1}, at step {trainer.at.step:,}; everything is saved. The model in {folder} is {best}."
-        f"\nGo on with: wavefront fit {source.path} --out {folder} --resume"
+        f"\nGo on with: wavefront fit {quote(source.path)} --out {quote(str(folder))} --resume"
     )
 
 

@@ -8,14 +8,15 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
-from wavefront.app.text import duration, number
+from wavefront.app.text import duration, epochs, number
 
 __all__ = ["Progress"]
 
 T = TypeVar("T")
 
 PLAIN_INTERVAL = 15.0  # seconds between plain lines within an epoch
-LINE_INTERVAL = 0.5  # seconds between lines of evaluations, the best and the last excepted
+LINE_INTERVAL = 0.5  # seconds between lines of evaluations, where there are many: the last is always told
+MANY = 40
 
 
 class _Reading(NamedTuple):
@@ -105,12 +106,12 @@ class Progress:
 
     def _evaluation(self, event: Mapping[str, Any]) -> None:
         valid = event["valid"]
-        line = f"{event['epochs']:>7.4g}  {number(event['train_loss']):>9}"
+        line = f"{epochs(event['epochs']):>7}  {number(event['train_loss']):>9}"
         if valid:
             best = "  best" if event["best_epoch"] == event["epochs"] else ""
             line += f"  {number(valid.get('loss')):>10}  {number(valid.get(self._metric)):>10}{best}"
         now = time.monotonic()
-        if now - self._told < LINE_INTERVAL:
+        if now - self._told < LINE_INTERVAL and (self._epochs is None or self._epochs > MANY):
             self._pending = line
             return
         self._pending, self._told = None, now
@@ -119,7 +120,11 @@ class Progress:
     def _start_bar(self) -> None:
         from rich.progress import BarColumn, Progress as Bar, TextColumn
 
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.fields[facts]}", markup=False))
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(complete_style="cyan", finished_style="cyan"),
+            TextColumn("{task.fields[facts]}", markup=False),
+        )
         self._bar = Bar(*columns, console=_console(), transient=True, refresh_per_second=5)
         self._task = self._bar.add_task("", total=1.0, facts="")
         self._bar.start()

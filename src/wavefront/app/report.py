@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from wavefront.app.run import Run
 
 __all__ = ["write_report"]
+
+NOTHING = ("O", "_")  # labels that say: nothing here
 
 STYLE = """
 :root { color-scheme: light dark; --page: #fcfcfa; --ink: #1d1f24; --soft: #6a6e78; --rule: #e3e3de; --a: #2f6db5; --b: #c46a1b;
@@ -40,7 +43,8 @@ th, td { text-align: right; padding: .34rem .7rem; border-bottom: 1px solid var(
 th { color: var(--soft); font-weight: 500; font-size: .88rem; } th:first-child, td:first-child { text-align: left; padding-left: 0; }
 .plain th, .plain td { text-align: left; } tr.beat td { color: var(--soft); }
 svg { width: 100%; height: auto; display: block; font: 11px system-ui, sans-serif; } svg.square { margin: 0 auto 0 0; }
-.rule { stroke: var(--rule); stroke-width: 1; } .tick { fill: var(--soft); } .axis { fill: var(--soft); } .end { text-anchor: end; }
+.rule { stroke: var(--rule); stroke-width: 1; }
+.same { stroke: var(--soft); stroke-dasharray: 3 4; } .tick { fill: var(--soft); } .axis { fill: var(--soft); } .end { text-anchor: end; }
 .middle, .value, .count { text-anchor: middle; } .value { fill: var(--soft); } .count { fill: var(--ink); } .count.strong { fill: var(--strong); }
 .line { fill: none; stroke-width: 1.8; stroke-linejoin: round; } .line.a { stroke: var(--a); } .line.b { stroke: var(--b); }
 .dot.a, .point, .bar { fill: var(--a); } .bar { opacity: .85; } .dot.b { fill: var(--b); } .point { opacity: .45; }
@@ -165,17 +169,21 @@ def _examples(rows: Sequence[Mapping[str, Any]]) -> str:
 def _example(row: Mapping[str, Any]) -> str:
     words, gold, predicted = (str(row[key]).split(" ") for key in ("text", "gold", "predicted"))
     if len(words) == len(gold) == len(predicted) > 1:  # a label for each word: those that say something are put at their words
-        return f"<div class=example><p>{' '.join(_labelled(*each) for each in zip(words, gold, predicted))}</p></div>"
+        dense = 2 * sum(label not in NOTHING for label in gold) > len(gold)
+        return f"<div class=example><p>{' '.join(_labelled(*each, dense) for each in zip(words, gold, predicted))}</p></div>"
     said = f"<b>{_safe(row['predicted']) or 'nothing'}</b>" + (
         "" if row["right"] else f", should be <b>{_safe(row['gold']) or 'nothing'}</b>"
     )
     return f'<div class=example><p>{_safe(row["text"])}</p><p class="said{"" if row["right"] else " bad"}">{said}</p></div>'
 
 
-def _labelled(word: str, gold: str, predicted: str) -> str:
-    if gold == predicted:
-        return _safe(word) if gold in ("O", "_") else f"<mark>{_safe(word)}<sup>{_safe(gold)}</sup></mark>"
-    return f'<mark class=bad title="should be {_safe(gold)}">{_safe(word)}<sup>{_safe(predicted)}, not {_safe(gold)}</sup></mark>'
+def _labelled(word: str, gold: str, predicted: str, dense: bool) -> str:
+    """Where every word has a label, only the wrong ones are marked; the others tell theirs when pointed at."""
+    if gold != predicted:
+        return f'<mark class=bad title="should be {_safe(gold)}">{_safe(word)}<sup>{_safe(predicted)}, not {_safe(gold)}</sup></mark>'
+    if gold in NOTHING:
+        return _safe(word)
+    return f'<span title="{_safe(gold)}">{_safe(word)}</span>' if dense else f"<mark>{_safe(word)}<sup>{_safe(gold)}</sup></mark>"
 
 
 def _lengths(lengths: Mapping[str, np.ndarray]) -> str:
@@ -194,7 +202,8 @@ def _lengths(lengths: Mapping[str, np.ndarray]) -> str:
 def _settings(run: Run) -> str:
     config = run.folder / "config.toml"
     text = config.read_text() if config.exists() else ""
-    use = f"wavefront predict {run.folder} FILE\nwavefront score {run.folder} DATA"
+    folder = quote(str(run.folder))
+    use = f"wavefront predict {folder} FILE\nwavefront score {folder} DATA"
     return (
         f"<section><details><summary>Settings</summary><pre>{_safe(text)}</pre></details></section>"
         f"<section><h2>Use it</h2><pre>{_safe(use)}</pre></section>"

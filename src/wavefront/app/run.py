@@ -7,11 +7,12 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from torch import nn
 
-from wavefront.app.text import count, duration, number, scores_table
+from wavefront.app.text import count, duration, epochs, number, scores_table
 from wavefront.data import open_source, read_inputs
 from wavefront.errors import DataError, RunError
 from wavefront.learning import load_weights
@@ -42,24 +43,24 @@ class Run:
 
     def predictions(self, inputs: str | Path | Iterable[Any], at_once: int = 64) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
         """Rows with their predictions, as a stream in bounded memory; `at_once` rows go through the network together."""
-        needed = [next(iter(self.task.columns.values()))]
+        needed = self.task.needed
         rows = read_inputs(inputs, self._like, needed)
         while chunk := list(islice(rows, at_once)):
             seen = [{name: row[name] for name in needed} for row in chunk]
             batch = self.task.collate([self.task.encode(row) for row in seen]).to(self._device)
             yield from zip(seen, self.task.predict(self.network, batch))
 
-    def score(self, data: str | Path, split: str | None = None) -> dict[str, Any]:
-        """The metrics on the rows of a file or folder that have their targets: of `split`; or of its test split, if it has files for one
-        or is what the run was trained on; or else of all its rows."""
-        return self.scores(data, split)[0]
+    def score(self, data: str | Path, split: str | None = None, query: str | None = None) -> dict[str, Any]:
+        """The metrics on the rows of a file, a folder or a database's `query`, which need their targets: on `split`; or on its test split,
+        if it has files for one or is the very data that the run was trained on; or else on all its rows."""
+        return self.scores(data, split, query)[0]
 
-    def scores(self, data: str | Path, split: str | None = None) -> tuple[dict[str, Any], str]:
+    def scores(self, data: str | Path, split: str | None = None, query: str | None = None) -> tuple[dict[str, Any], str]:
         """What `score` gives, and which split it is of."""
-        source = open_source(data, like=self._like)
+        source = open_source(data, query=query, like=self._like)
         if split is None:
-            trained_on = source.path == self._like.get("path") or "generator" in (source.format, self._like["format"])
-            split = "test" if "test" in source.given or (trained_on and "test" in source.splits) else "all"
+            held_out = "test" in source.given or ("test" in source.splits and source.fingerprint() == self._like["fingerprint"])
+            split = "test" if held_out else "all"
         absent = [name for name in self.task.columns.values() if name not in [column.name for column in source.columns]]
         if absent:
             raise DataError(
@@ -120,7 +121,7 @@ def load(folder: str | Path, device: str = "cpu") -> Run:
     task = task_from(about, folder)
     network = task.network().to(device)
     if not (folder / "model.safetensors").exists():
-        more = f"wavefront fit {about['data']['path']} --out {folder} --resume"
+        more = f"wavefront fit {quote(about['data']['path'])} --out {quote(str(folder))} --resume"
         raise RunError(f"{folder} has no model yet: training has not ended. Carry on with: {more}")
     load_weights(network, folder / "model.safetensors")
     return Run(folder, task, network, about["data"], read_json(folder, "metrics.json"), device)
@@ -167,7 +168,7 @@ def _ended(metrics: Mapping[str, Any]) -> str:
     }
     if "stopped" not in metrics:
         return "not at all"
-    best = f", best in epoch {metrics['best_epoch']:.4g}" if metrics.get("best_epoch") is not None else ""
-    line = f"{metrics['epochs']:.4g} epochs, {count(metrics['steps'], 'step')}, {why[metrics['stopped']]}{best}"
+    best = f", best in epoch {epochs(metrics['best_epoch'])}" if metrics.get("best_epoch") is not None else ""
+    line = f"{epochs(metrics['epochs'])} epochs, {count(metrics['steps'], 'step')}, {why[metrics['stopped']]}{best}"
     line += f"; {duration(metrics['seconds'])}, seed {metrics['seed']}"
     return line + (f"\n          {metrics['error']}" if metrics["stopped"] == "failed" else "")

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["count", "duration", "number", "plain", "scores_table", "table"]
+__all__ = ["count", "duration", "epochs", "number", "plain", "scores_table", "table"]
 
 
 def number(value: Any) -> str:
@@ -15,7 +15,7 @@ def number(value: Any) -> str:
     >>> [number(value) for value in (0.93216, 12.5, 12345.6, None, 7)]
     ['0.9322', '12.50', '12,346', '-', '7']
     """
-    if value is None:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return "-"
     if isinstance(value, int):
         return f"{value:,}"
@@ -46,6 +46,14 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def epochs(done: float) -> str:
+    """
+    >>> epochs(3.0), epochs(0.33416)
+    ('3', '0.33')
+    """
+    return f"{done:.0f}" if done == int(done) else f"{done:.2f}"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
