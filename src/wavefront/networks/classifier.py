@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wavefront.networks.convolution import Series
-from wavefront.networks.encoder import Encoder, drop_features
+from wavefront.networks.encoder import Encoder
 from wavefront.networks.readout import Pooled
 
 __all__ = ["Committee", "SequenceReadout"]
@@ -20,7 +20,8 @@ class SequenceReadout(nn.Module):
 
     The features e reach the output both ways, through the recurrence and past it, as in LSTM-FCN.  [Karim et al. 2018]
 
-    reader  from symbols to features (`Symbols`, `Words`), or from a numeric series (`Series`, which may make it shorter)
+    reader   from symbols to features (`Symbols`, `Words`), or from a numeric series (`Series`, which may make it shorter)
+    dropout  of the summary s
 
     A sequence of length 0 is summed up as zeros.
     """
@@ -36,7 +37,7 @@ class SequenceReadout(nn.Module):
             e, lengths = self.reader(inputs["values"], lengths)
         else:
             e = self.reader(**inputs)
-        h = self.encoder(drop_features(e, self.dropout, self.training), lengths)
+        h = self.encoder(e, lengths)
         summary = torch.cat([pool(x, lengths) for x in (h, e) for pool in self.pools], -1)
         return self.V(F.dropout(summary, self.dropout, self.training))
 

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wavefront.cell import Cell
-from wavefront.networks.encoder import drop_features
 from wavefront.networks.readout import LastStep
 from wavefront.networks.recurrent import Bidirectional
 
@@ -25,7 +24,7 @@ class Symbols(nn.Module):
     counts  how often each symbol was seen, by its number; 0 is padding, 1 the unknown one
     """
 
-    def __init__(self, counts: list[int], size: int, rare: float = 0.0, dropout: float = 0.0):
+    def __init__(self, counts: list[int], size: int, rare: float = 0.0):
         super().__init__()
         self.table = nn.Embedding(len(counts), size, padding_idx=PADDING)
         nn.init.normal_(self.table.weight, std=size**-0.5)
@@ -36,12 +35,12 @@ class Symbols(nn.Module):
         forget[:2] = 0
         self.register_buffer("forget", forget, persistent=False)
         self.forget: Tensor
-        self.dropout, self.outputs = dropout, size
+        self.outputs = size
 
     def forward(self, symbols: Tensor) -> Tensor:
         if self.training:
             symbols = symbols.masked_fill(torch.rand(symbols.shape, device=symbols.device) < self.forget[symbols], UNKNOWN)
-        return drop_features(self.table(symbols), self.dropout, self.training)
+        return self.table(symbols)
 
 
 class Words(nn.Module):
@@ -53,7 +52,7 @@ class Words(nn.Module):
         spelling  [B, T]  which of the n spellings below
         letters   [n, L], sizes [n]
 
-    -> [B, T, outputs]. `cell` is a function (inputs, units) -> Cell for the letters.
+    -> [B, T, outputs]. `cell` is a function (inputs, units) -> Cell for the letters, `dropout` that of the vectors of letters.
     """
 
     def __init__(
@@ -77,4 +76,4 @@ class Words(nn.Module):
     def forward(self, symbols: Tensor, spelling: Tensor, letters: Tensor, sizes: Tensor) -> Tensor:
         read, _ = self.spell(F.dropout(self.letters(letters), self.dropout, self.training), lengths=sizes)
         written = self.ends(read, sizes)[spelling]
-        return drop_features(torch.cat([self.words(symbols), written], -1), self.dropout, self.training)
+        return torch.cat([self.words(symbols), written], -1)

@@ -71,7 +71,7 @@ class FixedLength(nn.Module):
 
 
 def fixed_length_tagger(
-    train: Iterable[Example], symbols: int, labels: int, longest: int = 64, examples: int = 4000, updates: int = 400
+    train: Iterable[Example], symbols: int, labels: int, longest: int = 64, examples: int = 4000, updates: int = 1500
 ) -> Guess:
     """`FixedLength`, trained for a few seconds; sequences are cut or filled up to the longest of training (64 at most)."""
     kept = [example for example in islice(train, examples) if len(example["symbols"])]

@@ -61,7 +61,9 @@ class TagSettings(BaseModel):
         None, description="a label on its own, or the best sequence of labels; crf where labels mark spans"
     )
     pieces: Literal["words", "characters"] | None = Field(None, description="what a text is cut into; characters where a span cuts a word")
-    dropout: float | None = Field(None, ge=0, lt=1, description="of whole features, the same at all positions")
+    dropout: float | None = Field(
+        None, ge=0, lt=1, description="of whole features, the same at all positions; before each layer and after the last"
+    )
     rare: float = Field(0.25, ge=0, description="a symbol seen n times is taken for an unknown one with probability rare / (rare + n)")
     largest_vocabulary: int = Field(100_000, ge=1, description="at most so many different symbols are known")
 
@@ -156,7 +158,7 @@ class Tag(Task):
         return {
             "learning_rate": 3e-3,
             "batch_size": 32 if rows > 1000 else 8,
-            "epochs": 12 if rows > 10_000 else 20 if rows > 1000 else 30,
+            "epochs": 8 if rows > 10_000 else 20 if rows > 1000 else 30,
             "patience": 3,
             "weight_decay": 0.01,
             "clip_norm": 5.0,
@@ -217,12 +219,12 @@ class Tag(Task):
                 s.letter_size,
                 s.letter_units,
                 cell_maker(s.letter_cell),
-                s.rare,
-                s.dropout,
+                rare=s.rare,
+                dropout=s.dropout,
             )
         else:
-            reader = Symbols(self.input.counts, s.word_size, s.rare, s.dropout)
-        encoder = Encoder(reader.outputs, s.units, s.layers, cell_maker(s.cell), dropout=0.0)
+            reader = Symbols(self.input.counts, s.word_size, s.rare)
+        encoder = Encoder(reader.outputs, s.units, s.layers, cell_maker(s.cell), s.dropout)
         crf = CRF(len(self.labels), self._allowed()) if s.decoder == "crf" else None
         return Tagger(reader, encoder, len(self.labels), crf, s.dropout)
 

@@ -124,6 +124,11 @@ class Task(ABC):
         self.settings = settings if isinstance(settings, BaseModel) else validated(self.Settings, settings or {})
         self.columns = dict(columns)
 
+    @property
+    def needed(self) -> list[str]:
+        """The columns that a prediction is made from."""
+        return [next(iter(self.columns.values()))]
+
     @classmethod
     @abstractmethod
     def claim(cls, source: Source, columns: Mapping[str, str]) -> Claim | None:

@@ -217,7 +217,7 @@ class Tree(Task):
         inputs["parent"] = torch.from_numpy(np.concatenate(parent))
         known = all("target" in example for example in examples)
         targets = torch.from_numpy(np.stack([example["target"] for example in examples])) if known else None
-        return Batch(inputs, torch.from_numpy(np.diff(first)), targets, {"labels": [example["labels"] for example in examples]})
+        return Batch(inputs, torch.from_numpy(np.diff(first)), targets, examples)
 
     def network(self) -> nn.Module:
         s = self.settings
@@ -236,7 +236,7 @@ class Tree(Task):
         if self.pairs:
             wanted = batch.targets
         elif self.settings.labels == "nodes":
-            wanted = torch.from_numpy(np.concatenate(batch.extra["labels"])).to(outputs.device)
+            wanted = torch.from_numpy(np.concatenate([example["labels"] for example in batch.examples])).to(outputs.device)
             wanted[self._roots(batch)] = batch.targets
         else:
             wanted, outputs = batch.targets, outputs[self._roots(batch)]
@@ -322,13 +322,13 @@ class TreeMeter(Meter):
         words = [int((symbols > 0).sum()) for symbols in batch.inputs["symbols"].split(batch.lengths.tolist())]
         gold = [self.names[n] for n in batch.targets.tolist()]
         self.roots.add(gold, [prediction["label"] for prediction in predictions])
-        for true, prediction, size, labels in zip(gold, predictions, words, batch.extra["labels"]):
+        for true, prediction, size, example in zip(gold, predictions, words, batch.examples):
             self.sizes[size][0] += true == prediction["label"]
             self.sizes[size][1] += 1
             if "positive" in prediction and true in SENTIMENT and true != "2":
                 self.binary.add(["+" if true > "2" else "-"], ["+" if prediction["positive"] > 0.5 else "-"])
             if not self.pairs:
-                for wanted, found in zip(labels.tolist(), prediction["labels"]):
+                for wanted, found in zip(example["labels"].tolist(), prediction["labels"]):
                     self.nodes[0] += wanted != -2 and self.names[wanted] == found
                     self.nodes[1] += wanted != -2
 
@@ -373,7 +373,8 @@ def _in_order(over: TreeStructure, words: Sequence[tuple[str, str | None]], root
     if nodes == 1:
         tree.node((), words[0][0], root if root is not None else words[0][1])
         return tree
-    number, order = {}, over.order.tolist()
+    number: dict[int, int] = {}
+    order = over.order.tolist()
     place = {node: position for position, node in enumerate(order)}
     todo = [place[int(over.roots[0])]]
     while todo:  # from the root down, right before left; read backwards it is children first, left to right

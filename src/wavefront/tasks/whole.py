@@ -36,7 +36,7 @@ class WholeSettings(BaseModel):
     units: int | None = Field(None, ge=1, description="units of each layer and direction")
     layers: int = Field(1, ge=1, description="bidirectional layers")
     dropout: float | None = Field(None, ge=0, lt=1, description="of features, before the recurrence and after it")
-    members: int | None = Field(None, ge=1, description="networks that are trained side by side and asked together")
+    members: int = Field(1, ge=1, description="networks that are trained side by side and asked together")
     smoothing: float = Field(0.05, ge=0, lt=1, description="share of a target's probability that is spread over all labels (classify)")
     # symbols and text
     pieces: Literal["words", "characters"] | None = Field(
@@ -65,7 +65,6 @@ class WholeSequence(Task):
     """The input and the network; the target is the derived task's."""
 
     Settings = WholeSettings
-    settings: WholeSettings
     input: SymbolInput | SeriesInput
 
     @property
@@ -93,18 +92,19 @@ class WholeSequence(Task):
         if self.input.steps == 0:
             raise DataError(f"{source.path}: {number} training rows, and not one {column} with anything in it.")
         self.input.settle()
-        chosen: dict[str, Any] = {"units": s.units or 64}
+        chosen: dict[str, Any]
         if isinstance(self.input, SeriesInput):
-            chosen["view"] = self.input.view
-            chosen["dropout"] = 0.3 if s.dropout is None else s.dropout
-            chosen["members"] = s.members or 1
-            chosen["strides"] = s.strides or strides_for(self.input.longest)
-            chosen["widths"] = tuple(w for w in s.widths if w <= max(3, self.input.longest // 2)) or (3,)
+            chosen = {
+                "units": s.units or 64,
+                "dropout": 0.3 if s.dropout is None else s.dropout,
+                "view": self.input.view,
+                "strides": s.strides or strides_for(self.input.longest),
+                "widths": tuple(w for w in s.widths if w <= max(3, self.input.longest // 2)) or (3,),
+            }
         else:
-            chosen |= {
+            chosen = {
                 "units": s.units or (128 if self.input.steps > 50_000 else 64),
                 "dropout": 0.4 if s.dropout is None else s.dropout,
-                "members": s.members or 1,
                 "spelling": self.input.spelling,
                 "pieces": pieces,
                 "word_size": s.word_size or about(4 * len(self.input.vocabulary) ** 0.5, 16, 100),
@@ -133,6 +133,8 @@ class WholeSequence(Task):
             "clip_norm": 5.0,
             "average": 0.99 if rows < 2000 else 0.998,
             "patience": 0 if rows < 2000 else 5,
+            # of a few series the validation split is too small to choose by: the whole schedule is run, and its end is kept
+            "keep": "last" if rows < 2000 and isinstance(self.input, SeriesInput) else "best",
         }
 
     def encode(self, row: Mapping[str, Any]) -> Example:
@@ -149,28 +151,28 @@ class WholeSequence(Task):
         return Batch(inputs, lengths, targets, examples)
 
     def network(self) -> nn.Module:
-        return Committee(self._member() for _ in range(self.settings.members or 1))
+        return Committee(self._member() for _ in range(self.settings.members))
 
     def _member(self) -> SequenceReadout:
-        s, dropout = self.settings, self.settings.dropout or 0.0
+        s = self.settings
         reader: Series | Words | Symbols
         if isinstance(self.input, SeriesInput):
-            reader = Series(self.input.features, s.channels, s.widths, s.strides or (1,), noise=s.noise, stretch=s.stretch)
+            reader = Series(self.input.features, s.channels, s.widths, s.strides, noise=s.noise, stretch=s.stretch)
         elif s.spelling:
             reader = Words(
                 self.input.counts,
-                s.word_size or 1,
+                s.word_size,
                 len(self.input.letters),
                 s.letter_size,
                 s.letter_units,
                 cell_maker(s.letter_cell),
-                s.rare,
-                dropout,
+                rare=s.rare,
+                dropout=s.dropout,
             )
         else:
-            reader = Symbols(self.input.counts, s.word_size or 1, s.rare)
-        encoder = Encoder(reader.outputs, s.units or 1, s.layers, cell_maker(s.cell), dropout)
-        return SequenceReadout(reader, encoder, self.outputs, dropout)
+            reader = Symbols(self.input.counts, s.word_size, s.rare)
+        encoder = Encoder(reader.outputs, s.units, s.layers, cell_maker(s.cell), s.dropout)
+        return SequenceReadout(reader, encoder, self.outputs, s.dropout)
 
     def targets_of(self, batch: Batch) -> Tensor:
         if batch.targets is None:
