@@ -6,14 +6,17 @@ from wavefront.generative.binary import NADE, BernoulliVector
 from wavefront.generative.continuous import Gaussian, GaussianMixture, StudentT
 from wavefront.generative.copying import Copying
 from wavefront.generative.counts import NegativeBinomial
+from wavefront.generative.ctc import CTC
 from wavefront.generative.decoding import Limits, greedy, sample, stream, truncated
 from wavefront.generative.ending import Ending, EndSymbol, GivenLength, Halting, Length
 from wavefront.generative.forcing import SCHEDULES, coins, every
 from wavefront.generative.output import Output
 from wavefront.generative.output_to_hidden import OutputToHidden
 from wavefront.generative.symbols import AdaptiveCategorical, Categorical
+from wavefront.generative.transducer import Transducer
 
 __all__ = [
+    "CTC",
     "NADE",
     "SCHEDULES",
     "AdaptiveCategorical",
@@ -35,6 +38,7 @@ __all__ = [
     "OutputToHidden",
     "Sample",
     "StudentT",
+    "Transducer",
     "Writing",
     "beam_search",
     "coins",
