@@ -16,6 +16,7 @@ from wavefront.networks.readout import AttentionPooled, EveryStep, LastStep, Poo
 from wavefront.networks.recurrent import Bidirectional, Recurrent
 from wavefront.networks.recursive import LearnedTree, Recursive, TreeReadout
 from wavefront.networks.tagger import Tagger
+from wavefront.networks.tree_reader import TreePairs, TreeReader
 
 __all__ = [
     "CRF",
@@ -50,6 +51,8 @@ __all__ = [
     "Series",
     "Symbols",
     "Tagger",
+    "TreePairs",
+    "TreeReader",
     "TreeReadout",
     "Words",
     "coverage_loss",
