@@ -143,7 +143,12 @@ def test_one_class_only_and_a_constant_target():
 
 
 @pytest.mark.parametrize(
-    ("target", "text"), [(None, "row 2 of train: target is empty"), (math.nan, "row 2 of train: target is nan"), (math.inf, "is inf")]
+    ("target", "text"),
+    [
+        (None, "row 2 of train: target is empty"),
+        (math.nan, "row 2 of train: target is nan"),
+        (math.inf, "memory, row 2 of train: target is inf"),
+    ],
 )
 def test_a_target_that_is_none_or_not_finite_stops_with_its_row(target, text):
     rows = [{**waves(1)[0]}, {**waves(1)[0], "target": target}]
@@ -162,6 +167,12 @@ def test_infinite_values_and_other_numbers_of_channels_are_refused():
         task.encode({"series": np.array([[1.0], [np.inf]])})
     with pytest.raises(DataError, match=r"expected a series of \[T, 1\], as in training; got one of \[5, 2\]"):
         task.encode({"series": np.zeros((5, 2))})
+
+
+def test_a_bad_training_series_is_named_by_its_row():
+    rows = [*waves(2), {"series": np.zeros((5, 2)), "label": "saw"}]
+    with pytest.raises(DataError, match=r"memory, row 3 of train: expected a series of \[T, 1\]"):
+        prepared(Classify, Rows(SERIES, train=rows), **SMALL)
 
 
 def test_missing_values_are_the_mean_and_told_to_the_network():

@@ -162,9 +162,11 @@ def test_rows_that_do_not_fit_say_so():
     task = prepared(Tag, Rows(KINDS, train=[{"tokens": ["a"], "tags": ["O"]}]))
     with pytest.raises(DataError, match="2 tokens have 1 labels; each needs one: a b"):
         task.encode({"tokens": ["a", "b"], "tags": ["O"]})
+    with pytest.raises(DataError, match="row 1 of train: 1 tokens have 2 labels"):
+        prepared(Tag, Rows(KINDS, train=[{"tokens": ["a"], "tags": ["O", "O"]}]), {"tokens": "tokens", "labels": "tags"})
     with pytest.raises(DataError, match="no position with a label in train"):
         prepared(Tag, Rows(KINDS, train=[]))
-    with pytest.raises(DataError, match="row 2 of train: no tags; training needs it"):
+    with pytest.raises(DataError, match="memory, row 2 of train: no tags; every row to learn from needs them"):
         prepared(Tag, Rows(KINDS, train=[{"tokens": ["a"], "tags": ["O"]}, {"tokens": ["a"]}]), {"tokens": "tokens", "labels": "tags"})
 
 
@@ -233,7 +235,7 @@ def test_a_gold_span_that_cuts_a_word_at_test_counts_as_it_is():
 @pytest.mark.parametrize(
     ("spans", "text"),
     [
-        ([(0, 3), (2, 5)], "two spans overlap at 2"),
+        ([(0, 3), (2, 5)], "row 1 of train: two spans overlap at 2"),
         ([(0, 99)], "span 0..99 .* is not inside its text of 9 characters"),
         ([(4, 4)], "span 4..4"),
     ],

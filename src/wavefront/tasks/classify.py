@@ -62,7 +62,7 @@ class Classify(WholeSequence):
 
     def prepare(self, source: Source) -> None:
         counts: Counter[str] = Counter()
-        self.prepare_input(source, lambda value, number: counts.update([label_text(value)]))
+        self.prepare_input(source, lambda value: counts.update([label_text(value)]))
         self.labels = Labels.of(counts)
 
     def state(self) -> dict[str, Any]:

@@ -63,10 +63,10 @@ class Regress(WholeSequence):
     def prepare(self, source: Source) -> None:
         count, mean, squares = 0, 0.0, 0.0
 
-        def see(value: Any, number: int) -> None:
+        def see(value: Any) -> None:
             nonlocal count, mean, squares
             if not isfinite(value):
-                raise DataError(f"{source.path}, row {number} of train: {self.columns['target']} is {value}; expected a finite number.")
+                raise DataError(f"{self.columns['target']} is {value}; expected a finite number.")
             count += 1
             apart = value - mean
             mean += apart / count

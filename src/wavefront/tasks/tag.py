@@ -121,11 +121,10 @@ class Tag(Task):
         pieces = settings.pieces or ("characters" if self.of_text and self._spans_cut_words(source) else "words")
         self.input = SymbolInput(pieces, settings.spelling, settings.largest_vocabulary)
         for number, row in enumerate(source.rows("train"), 1):
-            symbols, labels = self._row(row)
-            if labels is None:
-                raise DataError(
-                    f"{source.path}, row {number} of train: no {self.columns['spans' if self.of_text else 'labels']}; training needs it."
-                )
+            with in_row(source, number):
+                symbols, labels = self._row(row)
+                if labels is None:
+                    raise DataError(f"no {self.columns['spans' if self.of_text else 'labels']}; every row to learn from needs them.")
             self.input.see(symbols)
             counts.update(labels)
             as_iob2.update(iob2_of(labels))
@@ -186,8 +185,6 @@ class Tag(Task):
         symbols, labels = self._row(row)
         example = self.input.encode(symbols)
         if labels is not None:
-            if len(labels) != len(symbols):
-                raise DataError(f"{len(symbols)} tokens have {len(labels)} labels; each needs one: {' '.join(symbols[:8])} ...")
             example["labels"] = label_numbers(self.labels, labels)
         if self.of_text:
             tokens = tokens_of(row[self.columns["text"]], self.input.pieces)
@@ -287,17 +284,20 @@ class Tag(Task):
     def _row(self, row: Mapping[str, Any]) -> tuple[Any, list[str] | None]:
         """What `self.input` sees of a row, and its labels."""
         if not self.of_text:
-            labels = row.get(self.columns["labels"])
-            return row[self.columns["tokens"]], iob2_of(labels) if self.iob1 and labels is not None else labels
+            symbols, labels = row[self.columns["tokens"]], row.get(self.columns["labels"])
+            if labels is not None and len(labels) != len(symbols):
+                raise DataError(f"{len(symbols)} tokens have {len(labels)} labels; each needs one: {' '.join(symbols[:8])} ...")
+            return symbols, iob2_of(labels) if self.iob1 and labels is not None else labels
         text, spans = row[self.columns["text"]], row.get(self.columns["spans"])
         tokens = tokens_of(text, self.input.pieces)
-        symbols = [token.text for token in tokens]
-        return symbols, None if spans is None else tags_of(tokens, _checked_spans(spans, text))[0]
+        return [token.text for token in tokens], None if spans is None else tags_of(tokens, _checked_spans(spans, text))[0]
 
     def _spans_cut_words(self, source: Source) -> bool:
-        for row in source.rows("train"):
+        for number, row in enumerate(source.rows("train"), 1):
             text, spans = row[self.columns["text"]], row.get(self.columns["spans"]) or []
-            if not tags_of(tokens_of(text), _checked_spans(spans, text))[1]:
+            with in_row(source, number):
+                checked = _checked_spans(spans, text)
+            if not tags_of(tokens_of(text), checked)[1]:
                 return True
         return False
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
 
 from wavefront.cell import Cell
-from wavefront.errors import SettingsError
+from wavefront.errors import DataError, SettingsError
 from wavefront.tasks.metrics import Confusion
 
 if TYPE_CHECKING:
@@ -204,6 +205,15 @@ class Task(ABC):
     def baselines(self, train: Iterable[Example], test: Iterable[Example]) -> dict[str, dict[str, float]]:
         """Name -> metrics on `test` of what needs no memory, learned from `train` in seconds: the score to beat."""
         return {}
+
+
+@contextmanager
+def in_row(source: Source, number: int, split: str = "train") -> Iterator[None]:
+    """An error about a row says which row."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{source.path}, row {number} of {split}: {error}") from None
 
 
 def label_numbers(known: Labels, labels: Sequence[str]) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from math import ceil
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,7 +19,7 @@ from wavefront.networks.convolution import Series
 from wavefront.networks.embedding import Symbols, Words
 from wavefront.networks.encoder import Encoder
 from wavefront.tasks.inputs import SeriesInput, SymbolInput, about
-from wavefront.tasks.task import Batch, Example, Task, cell_maker
+from wavefront.tasks.task import Batch, Example, Task, cell_maker, in_row
 
 if TYPE_CHECKING:
     from wavefront.data import Source
@@ -75,8 +75,8 @@ class WholeSequence(Task):
         """The target of a row; None where it has none."""
         return row.get(self.columns[self.roles[1]])
 
-    def prepare_input(self, source: Source, see_target: Any) -> None:
-        """The pass over the training rows, and the settings of the network; `see_target(target, row number)` is called for each row."""
+    def prepare_input(self, source: Source, see_target: Callable[[Any], None]) -> None:
+        """The pass over the training rows, and the settings of the network; `see_target` is called with each target."""
         column, target = self.columns["input"], self.columns[self.roles[1]]
         kind = next(c.kind for c in source.columns if c.name == column)
         s = self.settings
@@ -84,11 +84,12 @@ class WholeSequence(Task):
         self.input = SeriesInput(s.view) if kind == "series" else SymbolInput(pieces, s.spelling, s.largest_vocabulary, s.longest)
         number = 0
         for number, row in enumerate(source.rows("train"), 1):
-            value = self.target_of(row)
-            if value is None or value == "":
-                raise DataError(f"{source.path}, row {number} of train: {target} is empty. Every row to learn from needs one.")
-            see_target(value, number)
-            self.input.see(row[column])
+            with in_row(source, number):
+                value = self.target_of(row)
+                if value is None or value == "":
+                    raise DataError(f"{target} is empty. Every row to learn from needs one.")
+                see_target(value)
+                self.input.see(row[column])
         if self.input.steps == 0:
             raise DataError(f"{source.path}: {number} training rows, and not one {column} with anything in it.")
         self.input.settle()
