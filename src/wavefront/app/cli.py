@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import typer
 
-from wavefront.app.text import plain, scores_table
+from wavefront.app.text import json_text, plain, scores_table
 
 BEGAN = time.monotonic()  # the minutes of `fit --minutes` begin with the process
 
@@ -288,7 +288,7 @@ def _line(value: Any) -> str:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(plain(value), ensure_ascii=False, indent=1, allow_nan=False)
+    return json_text(value).rstrip()
 
 
 def _out(text: str) -> None:

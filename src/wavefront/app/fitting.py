@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
 import time
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 import tomli_w
 import torch
-from torch import nn
 
 from wavefront.app.config import Data, checked, gather, read_toml, without_none
-from wavefront.app.folder import claim_folder, locked, make_folder, name_of
-from wavefront.app.loader import WIDE, Loader, score
-from wavefront.app.plan import Plan
+from wavefront.app.folder import claim_folder, make_folder, name_of
+from wavefront.app.job import Counted, Job
 from wavefront.app.progress import Progress
-from wavefront.app.report import write_report
-from wavefront.app.run import FORMAT, Run, load, read_json, task_from
-from wavefront.app.text import epochs as epochs_said, number, plain
-from wavefront.data import Source, Store, open_source
-from wavefront.errors import DataError, RunError, SettingsError, TrainingError
-from wavefront.learning import Interrupted, Log, Outcome, Settings, Trainer, read_log, save_weights, write_whole
+from wavefront.app.run import FORMAT, Run, load, parameters, read_json, task_from
+from wavefront.app.text import plain
+from wavefront.data import Source, open_source
+from wavefront.errors import RunError, SettingsError
+from wavefront.learning import Settings, write_whole
 from wavefront.tasks import TASKS, Task, choose
 
 __all__ = ["fit"]
 
 # What may be given anew when a run is carried on: how long and how carefully, not what it is
-RESUMABLE = ("epochs", "minutes", "patience", "checkpoint_seconds", "learning_rate", "clip_norm", "clip_value", "nonfinite", "device")
+HARMLESS = ("epochs", "minutes", "patience", "checkpoint_seconds", "learning_rate", "clip_norm", "clip_value", "nonfinite", "device")
+RESUMABLE = {f"learning.{key}" for key in HARMLESS}
 
 
 def fit(
@@ -70,7 +64,10 @@ def fit(
     began = time.monotonic() if began is None else began
     progress = Progress(quiet)
     flags = {"task": task, "data.query": query, "learning.epochs": epochs, "learning.minutes": minutes, "learning.seed": seed}
-    layers = [(str(config), read_toml(config))] if config is not None else []
+    file = read_toml(config) if config is not None else {}
+    if minutes is not None:  # they take the place of the limits that the file has
+        file = {key: value for key, value in file.items() if key not in ("learning.epochs", "learning.patience")}
+    layers = [(str(config), file)] if config is not None else []
     layers += [
         ("set", dict(set or {})),
         ("columns", {f"columns.{role}": column for role, column in (columns or {}).items()}),
@@ -98,7 +95,7 @@ def _start(folder: Path, given: Mapping[str, Any], progress: Progress, began: fl
     for file in source.ignored:
         progress.say(f"not read: {file}", "dim")
     task = kind(checked(kind.Settings, _section(given, "network"), "network"), claim.columns)
-    task.prepare(_Counting(source, progress))  # type: ignore[arg-type]
+    task.prepare(Counted(source, progress))  # type: ignore[arg-type]
     learning = _learning(task, _section(given, "learning"))
     torch.manual_seed(learning.seed)
     network = task.network()
@@ -112,14 +109,14 @@ def _start(folder: Path, given: Mapping[str, Any], progress: Progress, began: fl
     if dry_run:
         progress.say("")
         print(tomli_w.dumps(config).strip())
-        progress.say(f"\n{_parameters(network):,} parameters; nothing was trained, nothing was written", "dim")
-        return Run(folder, task, network, source.describe(), {"data": source.path, "parameters": _parameters(network)})
+        progress.say(f"\n{parameters(network):,} parameters; nothing was trained, nothing was written", "dim")
+        return Run(folder, task, network, source.describe(), {"data": source.path, "parameters": parameters(network)})
     make_folder(folder, overwrite)
     data = {**source.describe(), "path": source.path, "fingerprint": source.fingerprint()}
     about = {"format": FORMAT, "task": task.name, "data": data, "state": plain(task.state())}
     write_whole(folder / "config.toml", tomli_w.dumps(config))
     write_whole(folder / "task.json", json.dumps(about, ensure_ascii=False))
-    return _train(folder, source, task, network, learning, about, progress, began, resume=False)
+    return Job(folder, source, task, network, learning, about, progress, began).run()
 
 
 def _resume(folder: Path, given: Mapping[str, Any], progress: Progress, began: float, dry_run: bool) -> Run:
@@ -128,7 +125,7 @@ def _resume(folder: Path, given: Mapping[str, Any], progress: Progress, began: f
         raise RunError(f"{folder} holds no run to resume. Leave out --resume to start one.")
     stored = read_toml(folder / "config.toml")
     changed = {key: value for key, value in given.items() if key != "data.path" and stored.get(key) != value}
-    fixed = [f"{key}: the run has {stored.get(key)!r}, now it is {value!r}" for key, value in changed.items() if key not in _RESUMABLE_KEYS]
+    fixed = [f"{key}: the run has {stored.get(key)!r}, now it is {value!r}" for key, value in changed.items() if key not in RESUMABLE]
     if fixed:
         raise SettingsError(
             f"cannot resume {folder} with other settings:\n  " + "\n  ".join(fixed) + "\nLeave them out, or start a new run (--out)."
@@ -151,7 +148,7 @@ def _resume(folder: Path, given: Mapping[str, Any], progress: Progress, began: f
     network = task.network()
     progress.say(f"{source.path} ({source.format}), {task.name}: {folder} is carried on", "bold")
     if dry_run:
-        return Run(folder, task, network, about["data"], {"data": source.path, "parameters": _parameters(network)})
+        return Run(folder, task, network, about["data"], {"data": source.path, "parameters": parameters(network)})
     config = {
         "task": task.name,
         "data": _section(stored, "data"),
@@ -160,168 +157,7 @@ def _resume(folder: Path, given: Mapping[str, Any], progress: Progress, began: f
     }
     (folder / "report.html").unlink(missing_ok=True)  # it is there when the run is finished
     write_whole(folder / "config.toml", tomli_w.dumps({**config, "learning": learning.model_dump()}))
-    return _train(folder, source, task, network, learning, about, progress, began, resume=True)
-
-
-_RESUMABLE_KEYS = {f"learning.{key}" for key in RESUMABLE}
-
-
-def _train(
-    folder: Path,
-    source: Source,
-    task: Task,
-    network: nn.Module,
-    learning: Settings,
-    about: Mapping[str, Any],
-    progress: Progress,
-    began: float,
-    resume: bool,
-) -> Run:
-    """Encodes, trains, scores, writes the report: what is common to a new run and one that is carried on."""
-    with locked(folder):
-        stores = _encoded(folder / "work", source, task, progress)
-        if not len(stores["train"]):
-            raise DataError(f"{source.path}: there is no row to train on.")
-        network.to(learning.device)
-        log = Log(folder / "metrics.jsonl")
-        plan = Plan(task, network, stores, learning)
-        valid = stores.get("valid")
-        rows = {split: len(store) for split, store in stores.items()}
-        facts = {
-            "format": FORMAT,
-            "task": task.name,
-            "metric": task.metric,
-            "data": source.path,
-            "rows": rows,
-            "parameters": _parameters(network),
-            "seed": learning.seed,
-            "learning": _essentials(learning),
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        progress.say("  ".join(f"{split} {n:,}" for split, n in rows.items()) + f"   {facts['parameters']:,} parameters", "dim")
-        baselines = _baselines(folder / "work", task, stores, progress)
-        if not resume:
-            log({"event": "start", "step": 0, **{key: facts[key] for key in ("task", "data", "parameters", "seed", "started")}})
-
-        def listen(event: Mapping[str, Any]) -> None:
-            log(event)
-            progress(event)
-
-        evaluation = Loader(task, valid, WIDE, learning.device, numbers=plan.valid) if valid is not None else None
-        trainer = Trainer(
-            network,
-            lambda batch: task.loss(network, batch),
-            lambda epoch: Loader(task, stores["train"], learning.batch_size, learning.device, seed=learning.seed, epoch=epoch),
-            learning,
-            folder / "checkpoints",
-            evaluate=(lambda: score(task, network, evaluation).metrics()) if evaluation is not None else None,
-            metric=task.metric,
-            larger_is_better=task.larger_is_better,
-            listen=listen,
-            identity={
-                "data": about["data"]["fingerprint"],
-                "task": hashlib.sha256(json.dumps(about["state"], sort_keys=True).encode()).hexdigest(),
-            },
-            reserve=plan.reserve,
-            began=began,
-        )
-        if resume and not trainer.resume():
-            progress.say("there is no checkpoint yet: the run starts from its beginning")
-        progress.training(task.metric if evaluation else "", learning.epochs or None)
-        try:
-            outcome = trainer.run()
-        except (Interrupted, TrainingError) as error:
-            progress.close()
-            reason = "interrupted" if isinstance(error, Interrupted) else "failed"
-            unfinished = {"stopped": reason, "epochs": trainer.epochs_done(), "steps": trainer.at.step, "best_epoch": trainer.at.best_epoch}
-            save_weights(network.state_dict(), folder / "model.safetensors")
-            write_whole(folder / "metrics.json", _json({**facts, **unfinished, "seconds": trainer.seconds(), "error": str(error)}))
-            if isinstance(error, Interrupted):
-                error.args = (_how_to_go_on(folder, source, trainer),)
-            raise
-        progress.close()
-        if not outcome.steps:
-            progress.warn(f"the time was up before the first step: learning.minutes={learning.minutes:g} is too short for these data")
-        progress.say("")
-        save_weights(network.state_dict(), folder / "model.safetensors")
-        return _finish(folder, task, network, about, facts, stores, plan, baselines, outcome, trainer, progress)
-
-
-def _finish(
-    folder: Path,
-    task: Task,
-    network: nn.Module,
-    about: Mapping[str, Any],
-    facts: dict[str, Any],
-    stores: Mapping[str, Store],
-    plan: Plan,
-    baselines: Mapping[str, Any],
-    outcome: Outcome,
-    trainer: Trainer,
-    progress: Progress,
-) -> Run:
-    """The scores, the report, and away with what only training needed."""
-
-    device, meters = trainer.settings.device, {}
-    for split, store in stores.items():
-        loader = Loader(task, store, WIDE, device, numbers=plan.numbers(split))
-        meters[split] = score(task, network, loader)
-        facts[split] = {**meters[split].metrics(), "examples": len(loader.numbers)}
-    if baselines:
-        facts |= {"baselines": baselines, "baselines_on": _judged(stores)}
-    facts |= {"stopped": outcome.stopped, "epochs": outcome.epochs, "steps": outcome.steps, "best_epoch": outcome.best_epoch}
-    facts["seconds"] = round(trainer.seconds(), 2)
-    write_whole(folder / "metrics.json", _json(facts))
-    run = Run(folder, task, network, about["data"], facts, device)
-    lengths = {split: store.lengths(task.length_column) for split, store in stores.items()}
-    shown = _judged(stores)
-    write_report(folder / "report.html", run, read_log(folder / "metrics.jsonl"), task.figures(meters[shown]), shown, lengths)
-    shutil.rmtree(folder / "work", ignore_errors=True)
-    facts["seconds"] = run.metrics["seconds"] = round(trainer.seconds(), 2)
-    write_whole(folder / "metrics.json", _json(facts))
-    return run
-
-
-class _Counting:
-    """A source whose rows are counted on the screen as they are read."""
-
-    def __init__(self, source: Source, progress: Progress):
-        self._source, self._progress = source, progress
-
-    def rows(self, split: str = "all") -> Iterator[dict[str, Any]]:
-        return self._progress.counting(self._source.rows(split), f"reading {split}")
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._source, name)
-
-
-def _encoded(work: Path, source: Source, task: Task, progress: Progress) -> dict[str, Store]:
-    """Every split as arrays on disk; those that a run before this one has left are taken as they are. Splits without a row are left out."""
-    stores: dict[str, Store] = {}
-    for split in source.splits:
-        folder = work / split
-        if not (folder / "store.json").exists():
-            Store.build(folder, progress.counting((task.encode(row) for row in source.rows(split)), f"encoding {split}"))
-        store = Store.open(folder)
-        if len(store) or split == "train":
-            stores[split] = store
-    return stores
-
-
-def _baselines(work: Path, task: Task, stores: Mapping[str, Store], progress: Progress) -> dict[str, dict[str, float]]:
-    """What needs no memory, on the split that the run is judged by: the scores to beat."""
-    kept = work / "baselines.json"
-    if kept.exists():
-        return json.loads(kept.read_text())
-    judged = _judged(stores)
-    if judged == "train":
-        return {}
-    found = task.baselines(stores["train"], stores[judged])
-    for name, metrics in found.items():
-        if task.metric in metrics:
-            progress.say(f"to beat, on {judged}: {task.metric} {number(metrics[task.metric])} ({name})", "dim")
-    write_whole(kept, _json(found))
-    return found
+    return Job(folder, source, task, network, learning, about, progress, began, resume=True).run()
 
 
 def _source(data: Mapping[str, Any]) -> Source:
@@ -347,31 +183,3 @@ def _section(flat: Mapping[str, Any], section: str) -> dict[str, Any]:
             else:
                 found[key.removeprefix(f"{section}.")] = value
     return found
-
-
-def _how_to_go_on(folder: Path, source: Source, trainer: Trainer) -> str:
-    best = f"the best so far, of epoch {epochs_said(trainer.at.best_epoch)}" if trainer.at.best_epoch is not None else "as it is"
-    return (
-        f"stopped in epoch {trainer.at.epoch + 1}, at step {trainer.at.step:,}; everything is saved. The model in {folder} is {best}."
-        f"\nGo on with: wavefront fit {quote(source.path)} --out {quote(str(folder))} --resume"
-    )
-
-
-def _judged(stores: Mapping[str, Any]) -> str:
-    """The split that tells how good a run is."""
-    return next(split for split in ("test", "valid", "train") if split in stores)
-
-
-def _parameters(network: nn.Module) -> int:
-    return sum(p.numel() for p in network.parameters() if p.requires_grad)
-
-
-def _essentials(learning: Settings) -> dict[str, Any]:
-    """The settings that tell how it was trained, without those that are off or at their default."""
-    always = ("optimizer", "learning_rate", "schedule", "epochs", "minutes", "batch_size")
-    values = learning.model_dump()
-    return {key: value for key, value in values.items() if (key in always and value) or value != Settings.model_fields[key].default}
-
-
-def _json(values: Mapping[str, Any]) -> str:
-    return json.dumps(plain(values), ensure_ascii=False, indent=1, allow_nan=False) + "\n"

@@ -29,7 +29,7 @@ def name_of(data: str | Path) -> str:
 
 
 def claim_folder(folder: Path, overwrite: bool) -> None:
-    """Refuses a folder that is not free: one with a run in it, unless that is to be replaced; one with anything else, always."""
+    """Refuses a folder that is not free: one with something learned in it, unless that is to be replaced; one with anything else, always."""
     if folder.is_dir() and any(folder.iterdir()):
         strange = sorted(path.name for path in folder.iterdir() if path.name not in OWN and not path.name.endswith(".tmp"))
         if strange:

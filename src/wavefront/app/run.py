@@ -18,7 +18,7 @@ from wavefront.errors import DataError, RunError
 from wavefront.learning import load_weights
 from wavefront.tasks import TASKS, Task
 
-__all__ = ["FORMAT", "Run", "load", "read_json", "task_from"]
+__all__ = ["FORMAT", "Run", "load", "parameters", "read_json", "task_from"]
 
 FORMAT = 1  # of a run folder
 
@@ -125,6 +125,11 @@ def load(folder: str | Path, device: str = "cpu") -> Run:
         raise RunError(f"{folder} has no model yet: training has not ended. Carry on with: {more}")
     load_weights(network, folder / "model.safetensors")
     return Run(folder, task, network, about["data"], read_json(folder, "metrics.json"), device)
+
+
+def parameters(network: nn.Module) -> int:
+    """How many numbers are learned."""
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 
 def task_from(about: Mapping[str, Any], folder: Path) -> Task:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["count", "duration", "epochs", "number", "plain", "scores_table", "table"]
+__all__ = ["count", "duration", "epochs", "json_text", "number", "plain", "scores_table", "table"]
 
 
 def number(value: Any) -> str:
@@ -95,3 +96,8 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def json_text(value: Any) -> str:
+    """The content of a JSON file."""
+    return json.dumps(plain(value), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
