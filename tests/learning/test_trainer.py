@@ -166,6 +166,16 @@ def test_larger_is_better_and_a_score_that_is_not_finite_never_is(tmp_path):
     assert (end.best, end.best_epoch) == (0.9, 4)
 
 
+def test_of_equal_scores_the_lower_loss_is_kept_but_patience_runs_on(tmp_path):
+    scores = [(0.5, 3.0), (0.9, 2.0), (0.9, 2.5), (0.9, 1.0), (0.9, 0.5), (0.9, 0.4)]
+    seen = []
+    run = trainer(tmp_path, changed(epochs=50, patience=3), larger_is_better=True)
+    run.evaluate = lambda: (seen.append(weights(run)), dict(zip(("rmse", "loss"), scores[len(seen) - 1])))[1]
+    end = run.run()
+    assert (end.stopped, end.epochs, end.best, end.best_epoch) == ("patience", 5, 0.9, 5)
+    assert same(weights(run), seen[4])
+
+
 def test_without_validation_the_last_weights_are_kept(tmp_path):
     run = trainer(tmp_path, changed(patience=1), evaluate=None)
     end = run.run()

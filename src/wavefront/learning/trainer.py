@@ -41,9 +41,9 @@ class Position:
     lowest_loss: float = math.inf
     random_steps: int = 0  # in a row
     best: float | None = None  # the best score
+    best_loss: float = math.inf  # and the loss that came with it
     best_epoch: float | None = None
-    best_step: int | None = None
-    worse: int = 0  # evaluations since then
+    worse: int = 0  # evaluations since there was a better one
     scored_step: int | None = None  # of the last evaluation
     evaluation_seconds: float = 0.0  # how long the last one took
     seconds: float = 0.0  # since the run began, over all its parts
@@ -196,12 +196,14 @@ class Trainer:
             except Interrupted:  # the checkpoint is of before the evaluation, which is then made anew
                 self._save()
             self.at.evaluation_seconds = time.monotonic() - began
-            score = metrics[self.metric]
-            if math.isfinite(score) and (self.at.best is None or (score > self.at.best if self.larger_is_better else score < self.at.best)):
-                self.at.best, self.at.best_epoch, self.at.best_step, self.at.worse = score, epochs, self.at.step, 0
-                self.best_weights = self._scored_weights()
-            else:
-                self.at.worse += 1
+            score, loss = metrics[self.metric], metrics.get("loss", math.inf)
+            best, better = self.at.best, False
+            if math.isfinite(score):
+                better = best is None or (score > best if self.larger_is_better else score < best)
+                if better or (score == best and loss < self.at.best_loss):  # of equal scores the one with the lower loss
+                    self.at.best, self.at.best_loss, self.at.best_epoch = score, loss, epochs
+                    self.best_weights = self._scored_weights()
+            self.at.worse = 0 if better else self.at.worse + 1
         self._evaluated_at, self.at.scored_step = time.monotonic(), self.at.step
         mean = self.at.loss_sum / self.at.loss_items if self.at.loss_items else None
         self._tell("evaluation", epochs=epochs, train_loss=mean, valid=dict(metrics), best=self.at.best, best_epoch=self.at.best_epoch)
@@ -334,7 +336,8 @@ class Trainer:
             self.average.load(parts["average"])
         self.best_weights = parts["best"] or None
         position = checkpoint.state["position"]
-        self.at = Position(**{**position, "lowest_loss": math.inf if position["lowest_loss"] is None else position["lowest_loss"]})
+        unset = {name: math.inf for name in ("lowest_loss", "best_loss") if position[name] is None}  # JSON has no infinity
+        self.at = Position(**{**position, **unset})
         self._before = self.at.seconds
         self._random = parts["random"]
         self._tell("resumed")
