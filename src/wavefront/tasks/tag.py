@@ -32,6 +32,7 @@ from wavefront.tasks.task import (
     Task,
     cell_maker,
     confusion_figure,
+    in_row,
     label_numbers,
     validated,
 )
