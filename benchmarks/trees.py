@@ -1,0 +1,253 @@
+"""Figures over trees: how fast, and how good on public data.
+
+    python benchmarks/trees.py speed  [--data ../shared/data] [--results benchmarks/results/trees.json]
+    python benchmarks/trees.py fit    [--only sst quantifiers] [--seeds 5]
+
+speed   forward and backward of a binary Tree-LSTM of 150 units over batches of 25 trees of SST, the unfolding alone: compiled; the same fronts in
+        plain torch operations; one node at a time. Runs are interleaved, the fastest of each is kept. And time over the number of nodes.
+fit     one `wavefront fit --task tree` a seed, without further options but those named here. A run that was finished is not run again, one that was
+        interrupted is carried on. SST is trained on train.txt, its validation split cut from it by hash, and scored once on dev.txt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import platform
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from statistics import mean
+
+import torch
+from torch import Tensor
+
+from wavefront import Tree, cells, unfold
+from wavefront.data.trees import parse_tree
+
+UNITS, BATCH = 150, 25
+
+
+def machine() -> dict[str, object]:
+    return {
+        "cpu": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "load": os.getloadavg()[0],
+    }
+
+
+def node_by_node(cell: cells.TreeLSTM, tree: Tree, x: Tensor) -> Tensor:
+    """What people write: a tree walked from its leaves, one node a step."""
+    children: list[list[int]] = [[] for _ in range(tree.nodes)]
+    for node, parent in enumerate(tree.parent.tolist()):
+        if parent >= 0:
+            children[parent].append(node)
+    missing = cell.initial_state(1)
+    states: list[object] = []
+    outputs = []
+    for node, below in enumerate(children):  # SST's nodes come children first
+        before = [states[child] for child in below] + [missing] * (2 - len(below))
+        state, output = cell.step(tuple(before), x[node : node + 1])
+        states.append(state)
+        outputs.append(output)
+    return torch.cat(outputs)
+
+
+def fastest(ways: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
+    """Seconds of each, the best of so many interleaved rounds."""
+    best = dict.fromkeys(ways, float("inf"))
+    for _ in range(rounds):
+        for name, way in ways.items():
+            began = time.perf_counter()
+            way()
+            best[name] = min(best[name], time.perf_counter() - began)
+    return best
+
+
+def passed(cell: cells.TreeLSTM, tree: Tree, x: Tensor, backend: str) -> None:
+    if backend == "node by node":
+        node_by_node(cell, tree, x).sum().backward()
+    else:
+        unfold(cell, tree, x, backend=backend)[0].sum().backward()
+
+
+def speed(data: Path, rounds: int) -> dict[str, object]:
+    torch.manual_seed(0)
+    cell = cells.TreeLSTM(UNITS, UNITS)
+    with gzip.open(data / "sst/train.txt.gz", "rt") as lines:
+        trees = [parse_tree(line, penn=True).parent for line in islice(lines, 20 * BATCH)]
+    batches = [Tree.batch(trees[k : k + BATCH]) for k in range(0, len(trees), BATCH)]
+    inputs = [torch.randn(tree.nodes, UNITS) for tree in batches]
+
+    def over(backend: str, some: int) -> Callable[[], None]:
+        return lambda: [passed(cell, tree, x, backend) for tree, x in zip(batches[:some], inputs)]  # type: ignore[return-value]
+
+    few = 2  # batches: one node at a time takes long
+    found = fastest({backend: over(backend, few) for backend in ("compiled", "reference", "node by node")}, rounds)
+    all_of_them = fastest({backend: over(backend, len(batches)) for backend in ("compiled", "reference")}, rounds)
+    nodes = sum(tree.nodes for tree in batches)
+    sizes = {}
+    for name, make in (("bushy", Tree.balanced), ("chain", Tree.chain)):
+        small = cells.TreeLSTM(16, 16)
+        for leaves in (2_000, 8_000, 32_000):
+            tree, x = make([leaves]), torch.randn(2 * leaves - 1, 16)
+            seconds = fastest({"compiled": lambda tree=tree, x=x, small=small: passed(small, tree, x, "compiled")}, 3)["compiled"]  # type: ignore[misc]
+            sizes[f"{name} {tree.nodes} nodes"] = 1e6 * seconds / tree.nodes
+    return {
+        "batches": few,
+        "seconds": found,
+        "times faster than one node at a time": found["node by node"] / found["compiled"],
+        "times faster than the same fronts in torch": all_of_them["reference"] / all_of_them["compiled"],
+        "microseconds a node of SST": {name: 1e6 * seconds / nodes for name, seconds in all_of_them.items()},
+        "microseconds a node by size, 16 units": sizes,
+    }
+
+
+def copied(source: Path, target: Path, keep: Callable[[str], str | None] = lambda line: line) -> None:
+    with gzip.open(source, "rt") as lines, target.open("a") as out:
+        out.writelines(found for line in lines if (found := keep(line)) is not None)
+
+
+def pair(line: str) -> str | None:
+    """relation, first, second of a TSV line; None of a comment."""
+    return None if line.startswith("%") else "\t".join(part.strip() for part in line.split("\t")[:3]) + "\n"
+
+
+def sst(data: Path, folder: Path) -> None:
+    copied(data / "sst/train.txt.gz", folder / "train.txt")
+    copied(data / "sst/dev.txt.gz", folder / "test.txt")
+
+
+def pairs(*files: tuple[str, str]) -> Callable[[Path, Path], None]:
+    def write(data: Path, folder: Path) -> None:
+        for split, name in files:
+            target = folder / f"{split}.tsv"
+            if not target.exists():
+                target.write_text("label\tfirst\tsecond\n")
+            copied(data / name, target, pair)
+
+    return write
+
+
+def listops(data: Path, folder: Path, count: int = 90_000) -> None:
+    """Expressions by the rule of SOURCES.md, none of them in the file that is scored."""
+    with gzip.open(data / "listops/test_d20s_public.tsv.gz", "rt") as lines:
+        test = [line.rstrip("\n").split("\t") for line in lines]
+    seen = {text for _, text in test}
+    generator = random.Random(0)
+    with (folder / "train.tsv").open("w") as out:
+        out.write("label\texpression\n")
+        written = 0
+        for value, text in expressions(generator):
+            if text not in seen:
+                seen.add(text)
+                out.write(f"{value}\t{text}\n")
+                written += 1
+                if written == count:
+                    break
+    (folder / "test.tsv").write_text("label\texpression\n" + "".join(f"{value}\t{text}\n" for value, text in test))
+
+
+def expressions(generator: random.Random, deepest: int = 20) -> Iterator[tuple[int, str]]:
+    """[MAX 2 9 [MIN 4 7 ] 0 ] in binary brackets, with its value; a number alone is none."""
+    rules: dict[str, Callable[[list[int]], int]] = {
+        "[MIN": min,
+        "[MAX": max,
+        "[MED": lambda values: (sorted(values)[(len(values) - 1) // 2] + sorted(values)[len(values) // 2]) // 2,
+        "[SM": lambda values: sum(values) % 10,
+    }
+
+    def made(depth: int) -> tuple[int, str]:
+        if depth >= deepest or generator.random() >= 0.25:
+            digit = generator.randrange(10)
+            return digit, str(digit)
+        name = generator.choice(list(rules))
+        values, text = [], name
+        for _ in range(generator.randint(2, 5)):
+            value, part = made(depth + 1)
+            values.append(value)
+            text = f"( {text} {part} )"
+        return rules[name](values), f"( {text} ] )"
+
+    while True:
+        value, text = made(0)
+        if text.startswith("("):
+            yield value, text
+
+
+LOGIC = [("train", f"propositional_logic/train{k}.tsv.gz") for k in range(5)] + [
+    ("test", f"propositional_logic/test{k}.tsv.gz") for k in range(13)
+]
+# name -> what writes its folder, settings, metrics that are shown
+RUNS: dict[str, tuple[Callable[[Path, Path], None], list[str], tuple[str, ...]]] = {
+    "sst": (sst, [], ("accuracy_root", "accuracy_root_binary")),
+    "logic": (pairs(*LOGIC), [], ("accuracy",)),
+    "logic-chain": (pairs(*LOGIC), ["shape=chain"], ("accuracy",)),
+    "quantifiers": (
+        pairs(("train", "quantifiers/f1_train.tsv.gz"), ("test", "quantifiers/f1_test.tsv.gz")),
+        ["cell=rntn", "units=25"],
+        ("accuracy",),
+    ),
+    "sick": (pairs(("train", "sick/train.tsv.gz"), ("test", "sick/trial.tsv.gz")), [], ("accuracy",)),
+    "listops": (listops, [], ("accuracy_root",)),
+}
+
+
+def fit(name: str, data: Path, runs: Path, seed: int) -> dict[str, object]:
+    write, settings, _ = RUNS[name]
+    folder, source = runs / f"trees-{name}-{seed}", runs / f"data-{name}"
+    if not source.exists():
+        source.mkdir(parents=True)
+        write(data, source)
+    command = ["fit", str(source), "--task", "tree", "--seed", str(seed), "--out", str(folder), "--quiet"]
+    command += [part for setting in settings for part in ("--set", f"network.{setting}")]
+    if not (folder / "metrics.json").exists():
+        again = ["--resume"] if (folder / "checkpoints").exists() else ["--overwrite"]
+        subprocess.run([sys.executable, "-m", "wavefront", *command, *again], check=True)
+    return {
+        "command": " ".join(["wavefront", *command]),
+        "seed": seed,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "metrics": json.loads((folder / "metrics.json").read_text()),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("speed", "fit"))
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--only", nargs="*", default=list(RUNS), choices=list(RUNS))
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--runs", type=Path, default=Path("runs/benchmarks"))
+    parser.add_argument("--results", type=Path, default=Path("benchmarks/results/trees.json"))
+    given = parser.parse_args()
+    results = json.loads(given.results.read_text()) if given.results.exists() else {}
+    given.results.parent.mkdir(parents=True, exist_ok=True)
+    if given.what == "speed":
+        found = speed(given.data, given.rounds)
+        results["speed"] = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine(), **found}
+        print(json.dumps(results["speed"], indent=1))
+        given.results.write_text(json.dumps(results, indent=1))
+        return
+    for name in given.only:
+        for seed in range(given.seeds):
+            results[f"{name}-{seed}"] = fit(name, given.data, given.runs, seed)
+            given.results.write_text(json.dumps(results, indent=1))
+        for metric in RUNS[name][2]:
+            scores = [results[f"{name}-{seed}"]["metrics"]["test"][metric] for seed in range(given.seeds)]
+            print(f"{name:<12} {metric:<22} {mean(scores):.4f}  of {given.seeds}, {min(scores):.4f} to {max(scores):.4f}")
+
+
+if __name__ == "__main__":
+    main()
