@@ -9,7 +9,9 @@ from wavefront.generative.counts import NegativeBinomial
 from wavefront.generative.ctc import CTC
 from wavefront.generative.decoding import Limits, greedy, sample, stream, truncated
 from wavefront.generative.ending import Ending, EndSymbol, GivenLength, Halting, Length
+from wavefront.generative.filling import Fillings, fill_by_sampling, fill_exactly
 from wavefront.generative.forcing import SCHEDULES, coins, every
+from wavefront.generative.markov import Markov
 from wavefront.generative.output import Output
 from wavefront.generative.output_to_hidden import OutputToHidden
 from wavefront.generative.symbols import AdaptiveCategorical, Categorical
@@ -26,6 +28,7 @@ __all__ = [
     "Copying",
     "EndSymbol",
     "Ending",
+    "Fillings",
     "Gaussian",
     "GaussianMixture",
     "GivenLength",
@@ -33,6 +36,7 @@ __all__ = [
     "Hypothesis",
     "Length",
     "Limits",
+    "Markov",
     "NegativeBinomial",
     "Output",
     "OutputToHidden",
@@ -43,6 +47,8 @@ __all__ = [
     "beam_search",
     "coins",
     "every",
+    "fill_by_sampling",
+    "fill_exactly",
     "greedy",
     "sample",
     "stream",

@@ -53,8 +53,7 @@ class Autoregressive(nn.Module):
     inputs      the size of x(t), what every step is given beside its past: a sequence of the same length
     context     the size of a vector given once per sequence, and `context_as`: "input" of every step, the first "state", or "both"
     time_index  the number of the step as two extra inputs, in units of this many steps, so that the process need not be stationary. Beyond the
-                longest
-                sequence of training it warns
+                longest sequence of training it warns
 
     All lengths may differ: y [B, T, *event] with lengths [B], and nothing past a length matters.
 
@@ -176,8 +175,7 @@ class Autoregressive(nn.Module):
         return w._replace(last=y, left=w.left - 1)
 
     def next(self, w: Writing, x: Tensor | None = None, context: Any = None) -> tuple[Writing, Tensor]:
-        """One step of a network that writes symbols -> the new state, and log p of all that may come next, [N, choices]: the symbols, and
-        `self.end`."""
+        """One step of a network that writes symbols -> the new state, and log p of what may come next, [N, choices]: symbols, and `end`."""
         w, o = self.step(w, x, context)
         return w, self.ending.next(self._symbols().given(context), o, w.left)  # type: ignore[arg-type]
 

@@ -44,10 +44,8 @@ def beam_search(
         arXiv:1609.08144, eq. 14]
 
     |y| counts the end. The coverage of the source's places i needs a network that keeps where it looked: Attending(record=True), or attention
-    that looks back.
-    A row is done when nothing that still goes on can come to score more than what it has. With one beam this is `greedy`; with as many as there
-    are sequences it
-    is exhaustive. Where the length comes first, the search begins with the most probable lengths.
+    that looks back. A row is done when nothing that still goes on can come to score more than what it has. With one beam this is `greedy`; with as
+    many as there are sequences it is exhaustive. Where the length comes first, the search begins with the most probable lengths.
 
     min_length, max_length, no_repeat_ngram  as in `Limits`
     lengths, x, context, state               as in `Autoregressive.sample`

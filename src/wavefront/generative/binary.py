@@ -41,8 +41,9 @@ class BernoulliVector(Output):
 
 
 class NADE(Output):
-    """Each element of a vector given those before it; with a recurrent network, RNN-NADE.  [Larochelle & Murray 2011; Boulanger-Lewandowski et
-    al. 2012, eq. 12-14]
+    """Each element of a vector given those before it; with a recurrent network, RNN-NADE.
+
+    [Larochelle & Murray 2011; Boulanger-Lewandowski et al. 2012, eq. 12-14]
 
         p(yᵢ = 1 | y_<i, o) = σ(b(o)ᵢ + Rᵢ h(i))        h(i) = σ(a(o) + Σ_{j<i} W_j yⱼ)
 

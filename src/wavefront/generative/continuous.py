@@ -56,8 +56,9 @@ class Gaussian(Output):
 
 
 class GaussianMixture(Output):
-    """Mixture density network: p(y | o) = Σ_k π_k N(y; μ_k, diag σ_k²).  [Bishop 1994; Graves 2013, arXiv:1308.0850, 4.1; Goodfellow et al. 2016,
-    6.2.2.4]
+    """Mixture density network: p(y | o) = Σ_k π_k N(y; μ_k, diag σ_k²).
+
+    [Bishop 1994; Graves 2013, arXiv:1308.0850, 4.1; Goodfellow et al. 2016, 6.2.2.4]
 
     components  how many Gaussians. `mode` is the mean of the component whose density at its own mean is highest: close to the mode where components
                 lie apart.

@@ -22,8 +22,7 @@ class Copying(SymbolOutput):
         p(y) = g softmax(V o + c)_y + (1 - g) Σ_{i: s(i) = y} a(i)        g = σ(w · o + b)        a = softmax_i(o · U m(i))
 
     over the places i of a `Memory` with a symbol s(i) that may be written. The places have weights of their own, computed for all steps at once,
-    not those
-    that the network attends with: so it goes with any attention. Where the source has no symbol to copy, g is one.
+    not those that the network attends with: so it goes with any attention. Where the source has no symbol to copy, g is one.
 
     memory  the size of the memory's values
     """

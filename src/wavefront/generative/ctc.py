@@ -91,8 +91,7 @@ class CTC(nn.Module):
         arXiv:1408.2873]
 
         At each step the `num_beams` best beginnings are kept, each extended by the `symbols_per_step` most probable symbols. `score` is the sum
-        over the
-        paths that the search kept, `log_prob` is exact.
+        over the paths that the search kept, `log_prob` is exact.
         """
         if not 1 <= n_best <= num_beams or symbols_per_step < 1:
             raise SettingsError(f"1 <= n_best <= num_beams and 1 <= symbols_per_step; got {n_best}, {num_beams}, {symbols_per_step}.")

@@ -35,8 +35,7 @@ class Written(Cell[WrittenState]):
         r = read(y(t-1)) where coin ≠ 0, else read(ŷ(t-1))       h', o = f(h, [r, x, context])       ŷ(t) = feed(output(o))
 
     state (inner h, read(ŷ)), x a `Forced(x, target=read(y(t-1)), coin)`, joined with the context in a `Given` if there is one -> o. As
-    `wrap.Feedback`, but what
-    comes back is not o: it is a sample, the mode or the expected value of the distribution that o stands for.
+    `wrap.Feedback`, but what comes back is not o: it is a sample, the mode or the expected value of the distribution that o stands for.
     """
 
     def __init__(self, model: Autoregressive, cell: Cell, context: Any, feed: str, cut: bool):

@@ -1,8 +1,7 @@
 """Which of its inputs a network is handed, and which it has to make itself: the coins of teacher forcing, open loop and scheduled sampling.
 
 A coin is 1 where the step gets the true y(t-1), 0 where it gets what the network itself put out. The first step of a sequence has nothing before
-it, and
-its coin does not matter.
+it, and its coin does not matter.
 """
 
 from __future__ import annotations
@@ -19,8 +18,9 @@ __all__ = ["SCHEDULES", "coins", "every"]
 
 
 def coins(rows: int, steps: int, p: float, per: str = "step") -> Tensor:
-    """Coins that show 1 with probability p, [rows, steps], thrown for each step or once for each sequence.  [Bengio et al. 2015,
-    arXiv:1506.03099, 2.4]
+    """Coins that show 1 with probability p, [rows, steps], thrown for each step or once for each sequence.
+
+    [Bengio et al. 2015, arXiv:1506.03099, 2.4]
 
     p = 1 is teacher forcing, p = 0 the open loop.
 

@@ -18,8 +18,7 @@ class OutputToHidden(nn.Module):
         h(t) = tanh(W y(t-1) + U x(t) + b)
 
     The network of an `Autoregressive`: x here is [y(t-1), x(t)] joined. There is no hidden-to-hidden path, so that under teacher forcing every
-    step is known
-    at once: all of them are one product, in training there is no loop over time at all.
+    step is known at once: all of them are one product, in training there is no loop over time at all.
 
     >>> net = OutputToHidden(3, 5)
     >>> net(torch.randn(2, 7, 3))[0].shape

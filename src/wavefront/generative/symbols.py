@@ -16,8 +16,7 @@ __all__ = ["AdaptiveCategorical", "Categorical", "SymbolOutput", "draw_symbols"]
 
 
 def draw_symbols(log_p: Tensor, uniform: Tensor) -> Tensor:
-    """Symbols by inversion: log-probabilities (not needing to sum to one) [..., K] and u in [0, 1) [..., 1] -> [...]. Never one of
-    log-probability -inf."""
+    """Symbols by inversion: log-probabilities [..., K], which need not sum to one, and u in [0, 1) [..., 1] -> [...]. Never one of -inf."""
     cumulated = (log_p - log_p.amax(-1, keepdim=True)).double().exp().cumsum(-1)
     at = uniform.double() * cumulated[..., -1:]  # double: u * total stays below total
     return torch.searchsorted(cumulated, at, right=True).squeeze(-1)

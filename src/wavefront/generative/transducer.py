@@ -26,8 +26,7 @@ class Transducer(nn.Module):
         g(u) = predictor(y(1), .., y(u))        p(k | t, u) = softmax(V tanh(W h(t) + U g(u)))_k
 
     At (t, u) a symbol moves to (t, u + 1), the blank to (t + 1, u); the last blank ends it. Unlike with CTC, y may be longer than x, and what is
-    written depends
-    on what was written before.
+    written depends on what was written before.
 
     features   the size of h(t), what a network puts out at each step of x
     symbols    K, numbered from 0; the blank is K
