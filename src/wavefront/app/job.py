@@ -122,7 +122,7 @@ class Job:
         train, held_out = self.stores["train"], self.stores[judged]
         if self.learning.minutes:  # a small part is timed, to see whether there is time for all
             part, start = 200, time.monotonic()
-            self.task.baselines(islice(train, part), islice(held_out, part))
+            self.task.baselines(list(islice(train, part)), list(islice(held_out, part)))
             seconds = (time.monotonic() - start) * max(1, len(train) // part, len(held_out) // part)
             if seconds > BASELINE_SHARE * 60 * self.learning.minutes:
                 self.progress.say("no time for the scores to beat: they are left out", "dim")

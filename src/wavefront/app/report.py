@@ -150,8 +150,15 @@ def _figure(figure: Figure, split: str) -> str:
         drawn = f"<div class=wide>{_table(data['head'], [[number(value) for value in row] for row in data['rows']])}</div>"
     elif figure.kind == "examples":
         drawn = _examples(data["rows"])
+    elif figure.kind == "trees":
+        drawn = "".join(
+            f'<div class=example><pre>{_safe(row["text"])}</pre><p class="said{"" if row["right"] else " bad"}"><b>{_safe(row["predicted"])}</b>'
+            + ("" if row["right"] else f", not {_safe(row['gold'])}")
+            + "</p></div>"
+            for row in data["rows"]
+        )
     else:
-        raise ValueError(f"a report draws confusion, bars, points, table and examples; got a figure of kind {figure.kind!r}")
+        raise ValueError(f"a report draws confusion, bars, points, table, examples and trees; got a figure of kind {figure.kind!r}")
     caption = f"<figcaption>{_safe(note)}</figcaption>" if note else ""
     return (
         f"<section><h2>{_words(figure.title)} <span class=soft>on {_safe(split)}</span></h2><figure>{caption}{drawn}</figure></section>"
