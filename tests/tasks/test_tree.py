@@ -182,3 +182,25 @@ def test_saved_is_loaded_and_a_batch_is_one_at_a_time():
 def test_rows_that_cannot_be_learned_from_are_named(rows, text):
     with pytest.raises(DataError, match=text):
         prepared(Tree, source(rows), {"tree": "tree"})
+
+
+def test_predictions_are_written_in_brackets_and_drawn_with_the_label_at_each_node():
+    task = prepared(Tree, source([{"tree": "(1 (0 a) (1 b))"}]), units=4)
+    row, prediction = {"tree": "(a b)"}, {"label": "1", "probability": 1.0, "labels": ["0", "1", "1"]}
+    task.settings.penn = False
+    assert task.row_text(row, prediction) == "1\t(1 (0 a) (1 b))"
+    assert task.drawn(row, prediction) == "1\n├─ 0 a\n└─ 1 b"
+    meter = task.meter()
+    meter.add(
+        task.collate([task.encode(row | {"tree": "(a c)"}) | {"target": task.encode({"tree": "a"})["labels"][0] * 0}]), [prediction], 0.0, 1
+    )
+    drawn = next(figure for figure in task.figures(meter) if figure.kind == "trees").data["rows"]
+    assert drawn == [{"text": "1\n├─ 0 a\n└─ 1 <unknown>", "gold": "0", "predicted": "1", "right": False}]
+
+
+def test_two_trees_of_an_example_come_back():
+    kinds = dict.fromkeys(("relation", "left", "right"), "text")
+    rows = [{"relation": "=", "left": "( a ( b c ) )", "right": "a"}]
+    task = prepared(Tree, source(rows, **kinds), {"tree": "left", "second": "right", "label": "relation"}, units=4)
+    assert [tree.bracketed() for tree in task.decoded(task.encode(rows[0]))] == ["(a (b c))", "a"]
+    assert task.row_text(rows[0], {"label": "="}) == "=\t(a (b c))\ta"

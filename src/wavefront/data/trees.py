@@ -41,6 +41,59 @@ class ReadTree(NamedTuple):
             self.parent[child] = me
         return me
 
+    def bracketed(self, labels: Sequence[str | None] | None = None) -> str:
+        """In Penn's brackets, on one line, with these labels or its own.
+
+        >>> parse_tree('["a", ["b", "c"]]').bracketed(["0", "1", "2", "3", "4"])
+        '(4 (0 a) (3 (1 b) (2 c)))'
+        """
+        said, tokens = self.labels if labels is None else labels, []
+        inner = set(self.parent)
+        for node, _, leaving in self._walk():
+            bracket = node in inner or said[node] is not None
+            if leaving:
+                tokens += [")"] if bracket else []
+            else:
+                tokens += ["("] if bracket else []
+                tokens += [text for text in (said[node], self.words[node]) if text is not None]
+        return _joined(tokens)
+
+    def drawn(self, labels: Sequence[str | None] | None = None) -> str:
+        """A node a line, its label and word, under its parent.
+
+        >>> print(parse_tree("(4 (3 good) (2 (2 old) (2 film)))").drawn())
+        4
+        ├─ 3 good
+        └─ 2
+           ├─ 2 old
+           └─ 2 film
+        """
+        said, lines = self.labels if labels is None else labels, []
+        margins = [""]
+        for node, last, leaving in self._walk():
+            if leaving:
+                margins.pop()
+                continue
+            text = " ".join(text for text in (said[node], self.words[node]) if text is not None) or "·"
+            root = self.parent[node] < 0
+            lines.append(margins[-1] + ("" if root else "└─ " if last else "├─ ") + text)
+            margins.append(margins[-1] + ("" if root else "   " if last else "│  "))
+        return "\n".join(lines)
+
+    def _walk(self) -> Iterator[tuple[int, bool, bool]]:
+        """(node, whether it is its parent's last child, whether this is the end of it), from the root down, left to right."""
+        children: list[list[int]] = [[] for _ in self.parent]
+        for node, parent in enumerate(self.parent):
+            if parent >= 0:
+                children[parent].append(node)
+        todo = [(self.parent.index(-1), True, False)]
+        while todo:
+            node, last, leaving = todo.pop()
+            yield node, last, leaving
+            if not leaving:
+                todo.append((node, last, True))
+                todo += [(child, child == children[node][-1], False) for child in reversed(children[node])]
+
 
 def empty() -> ReadTree:
     return ReadTree([], [], [], [])

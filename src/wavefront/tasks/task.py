@@ -43,6 +43,7 @@ class Figure(NamedTuple):
     bars       labels [str], values [float], axis str
     points     x [float], y [float], x_axis str, y_axis str
     examples   rows [{"text", "gold", "predicted", "right"}]
+    trees      as examples, the text a tree of several lines
     """
 
     kind: str

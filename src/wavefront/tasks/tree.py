@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -207,6 +207,17 @@ class Tree(Task):
         example = {"symbols": symbols, "parent": parent, "labels": labels}
         return example if target is None else example | {"target": label_numbers(self.labels, [target]).reshape(())}
 
+    def decoded(self, example: Example, labels: Sequence[str | None] | None = None) -> list[ReadTree]:
+        """The trees of an example, with symbols for its words, and the labels given or its own."""
+        names = [*self.labels.symbols, None, NEW]  # -2 is no label, -1 a new one
+        words = [None if n == 0 else self.symbols.decode([n])[0] for n in example["symbols"].tolist()]
+        said = [names[n] for n in example["labels"].tolist()] if labels is None else list(labels)
+        parent = example["parent"].tolist()
+        starts = [0, parent.index(-1) + 1, len(parent)] if self.pairs else [0, len(parent)]  # the root of a written tree is its last node
+        return [
+            ReadTree([p - a if p >= 0 else -1 for p in parent[a:b]], words[a:b], said[a:b], [None] * (b - a)) for a, b in pairwise(starts)
+        ]
+
     def length(self, example: Example) -> int:
         return len(example["symbols"])
 
@@ -262,8 +273,13 @@ class Tree(Task):
         return TreeMeter(self)
 
     def row_text(self, row: Mapping[str, Any], prediction: Prediction) -> str:
-        shown = "\t".join(value if isinstance(value, str) else " ".join(value) for value in (row[name] for name in self.needed[:2]))
-        return f"{prediction['label']}\t{shown}"
+        """The label, and the tree in brackets with a label at each node; or the two trees."""
+        trees = [self._shaped(tree) for tree in self._read(row)]
+        return "\t".join([prediction["label"], *(tree.bracketed(prediction.get("labels")) for tree in trees)])
+
+    def drawn(self, row: Mapping[str, Any], prediction: Prediction) -> str:
+        """The trees with the labels of their nodes, a node a line."""
+        return "\n".join(self._shaped(tree).drawn(prediction.get("labels")) for tree in self._read(row))
 
     def figures(self, meter: Any) -> list[Figure]:
         return meter.figures()
@@ -308,14 +324,17 @@ class Tree(Task):
 
 
 class TreeMeter(Meter):
-    """Accuracy at roots and at nodes, for sentiments without the neutral ones too, and by the number of words."""
+    """Accuracy at roots and at nodes, for sentiments without the neutral ones too, and by the number of words; a few trees."""
+
+    SHOWN, LONGEST = 4, 25  # right ones and wrong ones; words of a tree that is drawn
 
     def __init__(self, task: Tree):
         super().__init__()
-        self.names, self.pairs = [*task.labels.symbols, NEW], task.pairs
+        self.task, self.names, self.pairs = task, [*task.labels.symbols, NEW], task.pairs
         self.roots, self.binary = Confusion(), Confusion()
         self.nodes = [0, 0]
         self.sizes: dict[int, list[int]] = defaultdict(lambda: [0, 0])
+        self.shown: list[dict[str, Any]] = []
 
     def count(self, batch: Batch, predictions: Sequence[Prediction]) -> None:
         assert batch.targets is not None
@@ -325,6 +344,10 @@ class TreeMeter(Meter):
         for true, prediction, size, example in zip(gold, predictions, words, batch.examples):
             self.sizes[size][0] += true == prediction["label"]
             self.sizes[size][1] += 1
+            if size <= self.LONGEST and sum(shown["right"] == (true == prediction["label"]) for shown in self.shown) < self.SHOWN:
+                labels = None if self.pairs else prediction["labels"]
+                text = "\n".join(tree.drawn() for tree in self.task.decoded(example, labels))
+                self.shown.append({"text": text, "gold": true, "predicted": prediction["label"], "right": true == prediction["label"]})
             if "positive" in prediction and true in SENTIMENT and true != "2":
                 self.binary.add(["+" if true > "2" else "-"], ["+" if prediction["positive"] > 0.5 else "-"])
             if not self.pairs:
@@ -349,7 +372,7 @@ class TreeMeter(Meter):
     def figures(self) -> list[Figure]:
         by_size = self.by_size()
         points = {"x": list(by_size), "y": list(by_size.values()), "x_axis": "words", "y_axis": "accuracy"}
-        return [confusion_figure(self.roots), Figure("points", "Accuracy by size", points)]
+        return [confusion_figure(self.roots), Figure("points", "Accuracy by size", points), Figure("trees", "Trees", {"rows": self.shown})]
 
 
 def _trees(values: Iterable[Any]) -> bool:
