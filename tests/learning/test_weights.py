@@ -8,6 +8,7 @@ from torch import nn
 
 from wavefront.errors import RunError
 from wavefront.learning import load_weights, save_weights
+from wavefront.learning.weights import pack, unpack
 
 
 def net():
@@ -80,3 +81,11 @@ def test_what_is_no_safetensors_file(tmp_path, content):
 def test_a_missing_file(tmp_path):
     with pytest.raises(RunError, match=r"cannot read the weights .*No such file"):
         load_weights(net(), tmp_path / "w")
+
+
+def test_a_header_whose_length_looks_like_a_pickle_is_read(tmp_path):
+    for size in range(1, 200):  # names make the header longer: by eights, 0x80 comes up as its first byte
+        weights = {"w" * size: torch.zeros(1)}
+        content = pack(weights)
+        assert list(unpack(content, tmp_path / "model.safetensors")) == list(weights)
+    assert any(pack({"w" * size: torch.zeros(1)})[:1] == b"\x80" for size in range(1, 200))

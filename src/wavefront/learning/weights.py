@@ -54,7 +54,8 @@ def pack(tensors: Mapping[str, Tensor]) -> bytes:
 
 def unpack(content: bytes, path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file; `path` is for the errors."""
-    if content[:1] == b"\x80" or content[:2] == b"PK":
+    # bytes 0-7 of safetensors are the length of the header, which may look like the start of a pickle; byte 8 is its first brace
+    if content[8:9] != b"{" and (content[:1] == b"\x80" or content[:2] == b"PK"):
         raise RunError(f"{path} is a pickle (or a zip of pickles), which can run code when it is read. Wavefront reads safetensors only.")
     try:
         tensors = safetensors.load(content)
