@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from wavefront.errors import RunError
-from wavefront.learning import Checkpoint, Checkpoints
+from wavefront.learning import Checkpoint, Checkpoints, write_whole
 
 
 def checkpoint(n):
@@ -199,3 +199,15 @@ def test_every_tensor_comes_back_to_the_bit(tmp_path):
     for name, tensor in tensors.items():
         assert loaded.tensors[name].dtype == tensor.dtype
         assert torch.equal(loaded.tensors[name], tensor)
+
+
+def test_a_file_that_is_replaced_is_the_old_one_until_it_is_the_new_one(tmp_path, monkeypatch):
+    path = tmp_path / "metrics.json"
+    write_whole(path, "old")
+    monkeypatch.setattr(os, "replace", FullDisk(os.replace, 1))
+    with pytest.raises(RunError, match="What was there before is whole"):
+        write_whole(path, "new and longer")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+    write_whole(path, "new and longer")
+    assert path.read_text() == "new and longer"

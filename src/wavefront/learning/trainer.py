@@ -176,8 +176,7 @@ class Trainer:
         learning_rate = settings.learning_rate * rate(self._progress(ahead=0.5, batches=len(batches)), settings.schedule, settings.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        if items:
-            self.optimizer.step()
+        self.optimizer.step()  # where there was nothing to learn there is no gradient, and nothing moves
         at.batch, at.step = at.batch + 1, at.step + 1
         if self.average:
             self.average.add(at.step)
