@@ -155,15 +155,22 @@ class Tree(Task):
                 "cell": s.cell or ("treelstm" if self.arity <= 2 else "childsumtreelstm"),
                 "units": s.units or (100 if len(self.symbols) > 1000 else 64),
                 "word_size": s.word_size or about(4 * len(self.symbols) ** 0.5, 16, 128),
-                "dropout": s.dropout if s.dropout is not None else 0.5 if len(self.symbols) > 1000 else 0.1,
+                "dropout": s.dropout
+                if s.dropout is not None
+                else 0.5
+                if len(self.symbols) > 1000
+                else 0.0
+                if len(self.symbols) < 100
+                else 0.2,
             }
         )
 
     def training(self) -> dict[str, Any]:
+        trees = 600_000 if self.pairs else 150_000  # that are seen in training; how two relate takes longer
         return {
             "learning_rate": 2e-3,
             "batch_size": 25 if self.rows < 20_000 else 64,
-            "epochs": max(5, min(40, -(-150_000 // max(1, self.rows)))),
+            "epochs": max(5, min(60 if self.pairs else 40, -(-trees // max(1, self.rows)))),
             "weight_decay": 0.01,
             "clip_norm": 5.0,
             "average": 0.998,
