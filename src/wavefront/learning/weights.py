@@ -18,6 +18,7 @@ __all__ = ["load_weights", "pack", "save_weights", "unpack"]
 
 
 def save_weights(weights: Mapping[str, Tensor], path: Path) -> None:
+    """Writes the tensors to the file, which is there whole or as it was before. `RunError` if the disk refuses."""
     write_whole(path, pack(weights))
 
 
