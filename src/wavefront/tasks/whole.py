@@ -125,7 +125,7 @@ class WholeSequence(Task):
             epochs = max(5, ceil(updates / ceil(rows / batch)))
         else:
             batch = 32 if rows < 20_000 else 64
-            epochs = max(5, min(60, ceil(4000 / ceil(rows / batch))))
+            epochs = max(5, min(60, ceil(8000 / ceil(rows / batch))))
         return {
             "learning_rate": 3e-3,
             "batch_size": batch,
