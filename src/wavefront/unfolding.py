@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from wavefront.cell import Cell, Children, Given, advance, check_inputs, check_state, draws_wanted, map_draws, named, state_leaves
-from wavefront.errors import BackendError, ShapeError
+from wavefront.engine import choose
+from wavefront.errors import ShapeError
 from wavefront.structure import NONE, Structure
 
 __all__ = ["Problem", "reference", "sample_draws", "unfold"]
@@ -74,7 +75,7 @@ def unfold(
         draws = sample_draws(cell, structure, pytree.tree_leaves(inputs)[0])
     elif rows:
         _check_draws(cell, structure, draws)
-    outputs, ends = _backend(backend, cell)(Problem(cell, structure, inputs, first, given, context, draws))
+    outputs, ends = choose(Problem(cell, structure, inputs, first, given, context, draws), backend, reference)
     return outputs, ends[0] if structure.history == 1 else ends
 
 
@@ -253,12 +254,6 @@ def _rows(leaf: Tensor, where: slice | Tensor) -> Tensor:
     if isinstance(where, slice):
         return leaf if where.start == 0 and where.stop == leaf.shape[0] else leaf[where]
     return leaf.index_select(0, where.to(leaf.device))
-
-
-def _backend(name: str, cell: Cell) -> Any:
-    if name in ("auto", "reference"):
-        return reference
-    raise BackendError(f'backend is "auto", "reference" or "compiled", got {name!r}.')
 
 
 def _check(cell: Cell, structure: Structure, inputs: Any, context: Any) -> int:

@@ -5,11 +5,12 @@ Nothing falls back in silence: the reason is kept (`explain`), counted (`fallbac
 
 from __future__ import annotations
 
+import threading
 import warnings
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from torch.utils import _pytree as pytree
 
 from wavefront.cell import Cell, Draw, Given, advance, map_draws, named
 from wavefront.engine.differentiate import differentiate
-from wavefront.engine.graph import Unsupported, Value, evaluate, needed
+from wavefront.engine.graph import Unsupported, Value, evaluate, needed, order
 from wavefront.engine.layout import Layout, layout_of
 from wavefront.engine.plan import Plan, Reach, make_plan
 from wavefront.engine.trace import record
@@ -28,22 +29,50 @@ __all__ = ["choose", "fallbacks", "plan_of", "runs"]
 fallbacks: Counter[str] = Counter()  # how often "auto" went to the reference, by reason
 runs: Counter[str] = Counter()  # how often each backend ran
 
+FEW = 4  # fronts: for fewer, a call of the compiled loop costs about what the steps themselves do
+
 _plans: weakref.WeakKeyDictionary[Cell, dict[Any, Planned | str]] = weakref.WeakKeyDictionary()
+_compiled: dict[Any, Compiled] = {}  # by what the step does, so that equal cells share it
+_lock = threading.RLock()
 
 
-class Planned:
+class Compiled(NamedTuple):
+    """A plan and its programs, by (which gradients, double precision)."""
+
+    plan: Plan
+    programs: dict[Any, Any]
+
+
+class Planned(NamedTuple):
     """A cell's step, planned, with what is needed to hand it a problem's tensors."""
 
-    def __init__(self, plan: Plan, parameters: list[tuple[Any, Any, str]], held: list[Tensor], check: Value | None = None):
-        self.plan, self.parameters, self.held = plan, parameters, held
-        self.programs: dict[Any, Any] = {}
+    plan: Plan
+    programs: dict[Any, Any]
+    parameters: list[tuple[Any, Any, str]]
+    held: list[Tensor]
+
+
+class Same:
+    """An object that is equal to itself alone."""
+
+    def __init__(self, thing: Any):
+        self.thing = thing
+
+    def __hash__(self) -> int:
+        return id(self.thing)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Same) and other.thing is self.thing
 
 
 def choose(problem: Any, backend: str, reference: Callable[[Any], Any]) -> Any:
     """Run the problem with the backend that was asked for; "auto" is the fastest that can. -> outputs, final states."""
     if backend == "reference":
         return reference(problem)
-    reason = _passing(problem) or _standing(problem)
+    if backend not in ("auto", "compiled"):
+        raise BackendError(f'backend is "auto", "reference" or "compiled", got {backend!r}.')
+    few = backend == "auto" and 0 < len(problem.structure.sizes) < FEW
+    reason = f"fewer than {FEW} fronts" if few else _passing(problem) or _standing(problem)
     if reason is None:
         runs["compiled"] += 1
         return _run(problem)
@@ -94,7 +123,7 @@ def _fingerprint(cell: Cell) -> Any:
             if isinstance(value, (int, float, str, tuple, type(None))) and name != "training":
                 kind.append((name, value if not isinstance(value, tuple) else repr(value)))
             elif not name.startswith("_"):
-                kind.append((name, id(value)))
+                kind.append((name, Same(value)))
         kind += [(name, None if p is None else (p.shape, p.dtype)) for name, p in (*module._parameters.items(), *module._buffers.items())]
         if module._forward_hooks or module._forward_pre_hooks:
             kind.append("hooks")
@@ -105,24 +134,30 @@ def _fingerprint(cell: Cell) -> Any:
 def plan_of(problem: Any) -> Planned | str:
     """The cell's plan, or why there is none."""
     cell = problem.cell
-    key = (_fingerprint(cell), problem.context is not None, problem.draws is not None)
-    mine = _plans.setdefault(cell, {})
-    if key not in mine:
-        try:
-            mine[key] = _plan(problem)
-        except Unsupported as reason:
-            mine[key] = str(reason)
-        except Exception as error:  # a step may do anything on the rows it is shown; its own error appears in the reference loop
-            mine[key] = f"its step could not be traced ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
-        if isinstance(mine[key], str):
-            warnings.warn(f"{named(cell)} runs in the reference loop, slowly: {mine[key]}.", stacklevel=4)
-    return mine[key]
+    key = (_fingerprint(cell), problem.context is not None, problem.draws is not None, pytree.tree_leaves(problem.first)[0].dtype)
+    with _lock:
+        mine = _plans.setdefault(cell, {})
+        if key not in mine:
+            mine[key] = _try(problem, key)
+        return mine[key]
+
+
+def _try(problem: Any, key: Any) -> Planned | str:
+    cell = problem.cell
+    try:
+        return _plan(problem, key)
+    except Unsupported as refusal:
+        reason = str(refusal)
+    except Exception as error:  # a step may do anything on the rows it is shown; its own error appears in the reference loop
+        reason = f"its step could not be traced ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
+    warnings.warn(f"{named(cell)} runs in the reference loop, slowly: {reason}.", stacklevel=5)
+    return reason
 
 
 PRIMES = (61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107, 109, 113, 127, 131, 137, 139, 149, 151, 157)
 
 
-def _plan(problem: Any) -> Planned:
+def _plan(problem: Any, key: Any) -> Planned:
     cell = problem.cell
     if cell.slots == "any":
         raise Unsupported("a cell with any number of predecessors")
@@ -144,20 +179,33 @@ def _plan(problem: Any) -> Planned:
     graph, (after, output), held = record(step, names, prepared, rows)
     inputs = {v.attr: v for v in graph.values if v.kind == "input"}
     before = [[inputs[("state", slot, n)] for n in range(leaves)] for slot in range(cell.slots)]
-    after = [v if isinstance(v, Value) else None for v in pytree.tree_leaves(after)]
-    if any(v is None or not v.rows for v in [*after, output]):
+    if pytree.tree_structure(after) != pytree.tree_structure(problem.first):
+        raise Unsupported("its next state has another form than the one it declares")
+    after = pytree.tree_leaves(after)
+    if not all(isinstance(v, Value) and v.rows for v in [*after, output]):
         raise Unsupported("its next state or its output does not depend on anything that has rows")
+    shapes = [tuple(t.shape[1:]) for t in pytree.tree_leaves(problem.first)]
+    if [v.shape for v in after] != shapes or output.shape != (cell.outputs,):
+        raise Unsupported("its next state or its output has another size than the one it declares")
     after = [graph.op("number", v) for v in after]
-    _verify(problem, graph, after, output, parameters, held)
-    plan = make_plan(graph, before, after, output, [inputs[k] for k in sequence if k in inputs])
-    planned = Planned(plan, parameters, held)
-    from wavefront.engine.backends.compiled.program import Program
+    known = (key, _text([*after, output]))
+    if known not in _compiled:
+        _verify(problem, graph, after, output, parameters, held)
+        plan = make_plan(graph, before, after, output, [inputs[k] for k in sequence if k in inputs])
+        from wavefront.engine.backends.compiled.program import Program
 
-    double = problem.first is not None and pytree.tree_leaves(problem.first)[0].dtype is torch.float64
-    program = Program(plan, None, double)
-    program.forward  # noqa: B018  what cannot be scheduled is known now
-    planned.programs[(None, double)] = program
-    return planned
+        double = pytree.tree_leaves(problem.first)[0].dtype is torch.float64
+        program = Program(plan, None, double)
+        program.forward  # noqa: B018  what cannot be scheduled is known now
+        _compiled[known] = Compiled(plan, {(None, double): program})
+    return Planned(*_compiled[known], parameters, held)
+
+
+def _text(values: list[Value]) -> str:
+    """A graph in words, the same for equal graphs."""
+    number = {v: n for n, v in enumerate(order(values))}
+    lines = [(v.kind, [number[a] for a in v.args], repr(v.attr), v.shape, v.rows) for v in number]
+    return repr((lines, [number[v] for v in values]))
 
 
 def _tensors(cell: Cell) -> list[tuple[Any, Any, str]]:
@@ -307,8 +355,9 @@ def _run(problem: Any) -> Any:
     everything = [*into, *(leaf for start in starts for leaf in start)]
     needs = tuple(t.requires_grad for t in into) if torch.is_grad_enabled() and any(t.requires_grad for t in everything) else None
     key = (needs, like.dtype is torch.float64)
-    if key not in planned.programs:
-        planned.programs[key] = Program(plan, needs, like.dtype is torch.float64)
+    with _lock:
+        if key not in planned.programs:
+            planned.programs[key] = Program(plan, needs, like.dtype is torch.float64)
     exported, ends = carried(planned.programs[key], layout, into, starts)
     (outputs,) = hoisted.get([plan.output], dict(zip(plan.exported, exported)))
     spec = pytree.tree_structure(problem.first)

@@ -23,6 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wavefront.engine.products import product
+
 __all__ = ["BINARY", "COMPARE", "UNARY", "Graph", "Unsupported", "Value", "evaluate", "needed", "order"]
 
 UNARY: dict[str, Callable[..., Tensor]] = {
@@ -293,9 +295,9 @@ def _apply(v: Value, env: dict[Value, Tensor], like: Tensor, rows: int) -> Any:
     if v.kind == "const":
         return like.new_full((), v.attr)
     if v.kind == "add":
-        for product, bias in (v.args, v.args[::-1]):
-            if product.kind == "mm" and product not in env and not bias.rows and len(product.shape) == 1 and bias.shape == product.shape:
-                return torch.addmm(env[bias], _get(product.args[0], env, like, rows), env[product.args[1]])
+        for mm, bias in (v.args, v.args[::-1]):
+            if mm.kind == "mm" and mm not in env and not bias.rows and len(mm.shape) == 1 and bias.shape == mm.shape:
+                return product(_get(mm.args[0], env, like, rows), env[mm.args[1]], env[bias])
     args = [_get(a, env, like, rows) for a in v.args]
     if v.kind in ELEMENTWISE:
         if v.rows and len(v.shape) > 0:
@@ -309,7 +311,7 @@ def _apply(v: Value, env: dict[Value, Tensor], like: Tensor, rows: int) -> Any:
     shift = 1 if v.rows else 0
     match v.kind:
         case "mm":
-            return a.reshape(-1, a.shape[-1]).mm(args[1]).reshape(*lead, *v.shape)
+            return product(a.reshape(-1, a.shape[-1]), args[1]).reshape(*lead, *v.shape)
         case "matmul":
             return torch.matmul(a, args[1])
         case "reshape":

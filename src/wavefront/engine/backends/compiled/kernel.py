@@ -445,7 +445,8 @@ class Kernel:
         b.position_at_end(done)
 
     def _tile_function(self, rows: int, columns: int, depth: int) -> ir.Function:
-        """out[row][column] = Σ_k w[k][column] * a[row][k], vectors of columns, all sums in registers."""
+        """out[row][column] = Σ_k w[k][column] * a[row][k], vectors of columns, all sums in registers. The order of the sum over k is the same
+        whatever the rows: a row's result does not depend on how many others are there."""
         key = (rows, columns, depth)
         if key in self._tiles:
             return self._tiles[key]
@@ -458,8 +459,7 @@ class Kernel:
             a.add_attribute("noalias")
         c = Code(self.module, f, self.double, self.width)
         pointers = [c.b.load(c.at(table, c.i64(r), PTR), typ=PTR) for r in range(rows)]
-        sets = max(1, min(4, -(-8 // (rows * columns))))  # too few sums to hide an addition's latency: several of each
-        unroll = 4 if rows * columns <= ACCUMULATORS else 1
+        unroll = 4
 
         def some(k: Any, sums: list[Any], count: int) -> list[Any]:
             sums = list(sums)
@@ -469,20 +469,17 @@ class Kernel:
                 for r in range(rows):
                     x = c.broadcast(c.load_scalar(c.at(pointers[r], c.add(k, c.i64(j)))))
                     for m in range(columns):
-                        at = ((j % sets) * rows + r) * columns + m
+                        at = r * columns + m
                         sums[at] = c.fma(x, weights[m], sums[at])
             return sums
 
-        sums = [c.splat(0.0)] * (sets * rows * columns)
+        sums = [c.splat(0.0)] * (rows * columns)
         whole = depth - depth % unroll
         if whole:
             sums = c.loop(c.i64(0), c.i64(whole), unroll, lambda k, *s: some(k, list(s), unroll), sums)
         if depth % unroll:
             sums = some(c.i64(whole), sums, depth % unroll)
-        for at in range(rows * columns):
-            total = sums[at]
-            for s in range(1, sets):
-                total = c.b.fadd(total, sums[s * rows * columns + at])
+        for at, total in enumerate(sums):
             c.store(total, c.at(out, c.i64(at), c.V))
         c.b.ret_void()
         return f

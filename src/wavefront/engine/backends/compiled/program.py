@@ -7,6 +7,7 @@ and one product over all nodes follows.
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -34,6 +35,7 @@ class Program:
 
     def __init__(self, plan: Plan, needs: tuple[bool, ...] | None, double: bool):
         self.plan, self.needs, self.double = plan, needs, double
+        self._lock = threading.RLock()
         self.graph: Graph = plan.graph
         self.leaves = [v.shape for v in plan.after]
         self.slots = len(plan.before)
@@ -128,8 +130,18 @@ class Program:
         sizes |= {("node", n): size for n, size in enumerate(node_sizes)}
         return sizes | {("row", n): v.size for n, (_, v) in enumerate(arrays.row)}
 
-    @cached_property
+    @property
     def forward(self) -> tuple[Kernel, Arrays]:
+        with self._lock:
+            return self._forward
+
+    @property
+    def backward(self) -> tuple[Kernel, Arrays]:
+        with self._lock:
+            return self._backward
+
+    @cached_property
+    def _forward(self) -> tuple[Kernel, Arrays]:
         arrays = Arrays([], [], [])
         sources = self._sources(arrays)
         sizes = [v.size for _, v in arrays.node]
@@ -144,7 +156,7 @@ class Program:
         return kernel, arrays
 
     @cached_property
-    def backward(self) -> tuple[Kernel, Arrays]:
+    def _backward(self) -> tuple[Kernel, Arrays]:
         arrays = Arrays([], [], [])
         sources = self._sources(arrays)
         sizes = [v.size for _, v in arrays.node]

@@ -17,6 +17,7 @@ from wavefront.engine.graph import Value, evaluate
 from wavefront.engine.layout import Layout
 from wavefront.engine.loop import replay
 from wavefront.engine.plan import Reach
+from wavefront.engine.products import weight_gradient
 
 __all__ = ["Carried", "carried"]
 
@@ -158,7 +159,8 @@ def _forward(
     tensor_of = dict(zip(plan.into, into))
     call = Call(kernel, arrays, layout, like, _work(program, layout))
     rolls = program.needs is None and layout.chain
-    buffers, ends = [], []
+    buffers: list[Tensor] = []
+    ends: list[np.ndarray] = []
     for number in range(leaves):
         full = not rolls or number in program.as_state.values()
         size = layout.extra + (layout.nodes if full else 2 * layout.rows)
@@ -188,8 +190,8 @@ def _forward(
     results = []
     for v in plan.exported:
         results.append(buffers[program.as_state[v]][layout.extra :] if v in program.as_state else written[v])
-    for part in range(layout.history):
-        results += [buffer.index_select(0, torch.from_numpy(end[:, part])) for buffer, end in zip(buffers, ends)]
+    for back in range(layout.history):
+        results += [buffer.index_select(0, torch.from_numpy(end[:, back])) for buffer, end in zip(buffers, ends)]
     return results, buffers, [written[v] for v in (*program.exports, *program.keeps)]
 
 
@@ -307,7 +309,6 @@ def _contributed(program: Program, v: Value, weight: Tensor, nodes: _Nodes, delt
         else:
             x = nodes.of(a).reshape(-1, weight.shape[0])
             d = d.reshape(-1, weight.shape[1])
-            # in the layout of the weight itself, which is often a transpose
-            part = (d.t() @ x).t() if weight.stride(0) == 1 else x.t() @ d
+            part = weight_gradient(x, d, weight)
         total = part if total is None else total + part
     return total
