@@ -1,5 +1,6 @@
 """Networks that write, as distributions over sequences: exact, proper, and the same however they are asked."""
 
+import copy
 import itertools
 import math
 import warnings
@@ -305,11 +306,41 @@ def test_a_first_state_can_be_made_from_a_vector_for_any_cell():
     assert state[1].shape == (7, 4)
 
 
+@pytest.mark.parametrize("make", ["gru", "attending", "attending at once"])
+def test_saved_and_loaded_and_copied_it_is_the_same(make):
+    net, context = closed(make)
+    y = torch.randint(2, (3, 5))
+    expected = net.log_prob(y, context=context)
+    other, _ = closed(make)
+    with torch.no_grad():
+        for p in other.parameters():
+            p.zero_()
+    assert len(net.state_dict()) == len(list(net.parameters()))  # nothing is held twice, nothing but what is learned
+    other.load_state_dict(net.state_dict())
+    for same in (other, copy.deepcopy(net)):
+        assert torch.equal(same.log_prob(y, context=context), expected)
+
+
+def test_an_empty_batch_and_empty_sequences_are_no_special_case():
+    net = writer("symbol")
+    assert net.log_prob(torch.zeros(0, 4, dtype=torch.long)).shape == (0,)
+    nothing = net.log_prob(torch.zeros(2, 0, dtype=torch.long))
+    torch.testing.assert_close(nothing, net.log_prob(torch.zeros(2, 3, dtype=torch.long), [0, 0]))
+    forced = net.forced(torch.zeros(2, 0, dtype=torch.long), torch.zeros(2, 0))
+    torch.testing.assert_close(forced.sum(1), nothing)
+
+
 def test_wrong_sizes_are_told_with_what_the_network_is_given():
     with pytest.raises(ShapeError, match=r"takes 5 inputs, but is given 6: 4 of y\(t-1\), 2 of x\(t\)"):
         Autoregressive(cells.GRU(5, UNITS), Categorical(UNITS, 3), nn.Embedding(3, 4), inputs=2)
     with pytest.raises(ShapeError, match="puts out 5 numbers, Categorical expects 6"):
         Autoregressive(cells.GRU(4, 5), Categorical(UNITS, 3), nn.Embedding(3, 4))
+    with pytest.raises(ShapeError, match=r"Symbols are 0\.\.2; sequence 1 has \[0, 7\]"):
+        writer("halting").log_prob(torch.tensor([[0, 1], [0, 7]]))
+    with pytest.raises(ShapeError, match="its context is a Memory"):
+        closed("attending")[0].log_prob(torch.tensor([[0, 1]]))
+    with pytest.raises(ShapeError, match=r"a coin for each step, \[1, 2\]"):
+        writer("halting").forced(torch.tensor([[0, 1]]), torch.ones(1, 3))
     with pytest.raises(SettingsError, match="reader=nn"):
         Autoregressive(cells.GRU(4, UNITS), Categorical(UNITS, 3))
     with pytest.raises(ShapeError, match="Sequence 1 has the end symbol 2 within its length"):

@@ -5,12 +5,13 @@ import math
 
 import pytest
 import torch
+from torch import nn
 from writers import writer
 
 import wavefront
 from wavefront import cells
 from wavefront.errors import SettingsError, ShapeError
-from wavefront.generative import Autoregressive, Gaussian, Markov, fill_by_sampling, fill_exactly
+from wavefront.generative import Autoregressive, Categorical, Gaussian, Markov, fill_by_sampling, fill_exactly, filling
 
 
 @pytest.mark.parametrize("ending", ["symbol", "halting", "length", "given"])
@@ -40,6 +41,33 @@ def test_sampled_fillings_come_as_often_as_they_are_probable(ending):
     for filled, log_p in zip(exact.y, exact.log_prob):
         share = drawn.log_prob.exp()[(drawn.y == filled).all(1)].sum().item()
         assert abs(share - log_p.exp().item()) < 0.02
+
+
+def test_copies_that_carry_no_weight_are_drawn_anew_with_all_that_they_remember(monkeypatch):
+    """y(t) is y(t-2) with probability 0.9: most of what is drawn does not fit what comes next, and what does has to be remembered."""
+    torch.manual_seed(4)
+    net = Autoregressive(OneBefore(3), Categorical(3, 3), nn.Embedding(3, 3), ending="given")
+    with torch.no_grad():
+        net.reader.weight.copy_(torch.eye(3))
+        net.output.V.weight.copy_((torch.full((3, 3), 0.05) + 0.85 * torch.eye(3)).log())
+    y, missing = torch.tensor([0, 0, 1, 0, 0, 2, 0, 0]), torch.tensor([1, 1, 0, 1, 1, 0, 1, 1]).bool()
+    anew = []
+    monkeypatch.setattr(filling, "_systematic", lambda share, draw=filling._systematic: anew.append(share) or draw(share))
+    exact, drawn = fill_exactly(net, y, missing), fill_by_sampling(net, y, missing, particles=20000)
+    assert anew
+    assert drawn.log_evidence.item() == pytest.approx(exact.log_evidence.item(), abs=0.05)
+    for filled, log_p in zip(exact.y[:50], exact.log_prob):
+        assert abs(drawn.log_prob.exp()[(drawn.y == filled).all(1)].sum().item() - log_p.exp().item()) < 0.02
+
+
+class OneBefore(wavefront.Cell):
+    """Puts out what it was given one step before."""
+
+    def __init__(self, size):
+        super().__init__(size, state=size)
+
+    def step(self, state, x):
+        return x, state
 
 
 def test_real_numbers_are_filled_in_as_the_gaussian_says():

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
 from wavefront.cell import Cell, Given
@@ -17,7 +16,7 @@ from wavefront.generative.ending import Ending, EndSymbol, GivenLength, Halting,
 from wavefront.generative.feedback import unfold_forced
 from wavefront.generative.output import Output
 from wavefront.generative.symbols import SymbolOutput
-from wavefront.networks import Attending, Bridge, Recurrent
+from wavefront.networks import Attending, Bridge, Memory, Recurrent
 from wavefront.wrap import Forced
 
 __all__ = ["Autoregressive", "Sample", "Writing"]
@@ -60,7 +59,8 @@ class Autoregressive(nn.Module):
         log_prob(y, lengths)             exact, [B]
         log_prob_steps(y, lengths)       [B, T + 1]: of each y(t), and in column τ that of ending there
         sample(rows)                     ancestral sampling
-        begin, step, write, read         one step at a time: what decoders are made of
+        run(y)                           reads a beginning: features, and a state to go on from
+        begin, step, write, next         one step at a time: what decoders are made of
 
     >>> from wavefront import cells
     >>> from wavefront.generative import Autoregressive, Categorical
@@ -153,8 +153,7 @@ class Autoregressive(nn.Module):
         return Writing(inner, last, torch.zeros(rows, dtype=torch.long, device=device), left.to(device)), log_p.to(self.start)
 
     def open(self, rows: int, lengths: Any, x: Tensor | None, context: Any, state: Any) -> tuple[Writing, Tensor]:
-        """`begin`, or go on: where state is a `Writing`, lengths are those of what is still to come. With x, as long as x where nothing else is
-        said."""
+        """`begin`, or go on: where state is a `Writing`, lengths are of what is still to come. Where nothing says how long, as long as x."""
         if lengths is None and x is not None and type(self.ending) is GivenLength:
             lengths = torch.full((rows,), x.shape[1])
         if not isinstance(state, Writing):
@@ -259,8 +258,7 @@ class Autoregressive(nn.Module):
         cut: bool = False,
     ) -> Tensor:
         """As `log_prob_steps`, but the network reads the true y(t-1) only where the coin [B, T] of step t is 1, and what it put out itself
-        elsewhere: open loop
-        and scheduled sampling, by the loop that is teacher forcing when all coins are 1. Where y ends is where it ends.
+        elsewhere: open loop and scheduled sampling, by the loop that is teacher forcing when all coins are 1. Where y ends is where it ends.
 
         feed  what it puts out: a "sample", the "mode", or the "expected" y, through which gradients pass (for symbols the mean of their vectors)
         cut   no gradient passes through what is fed back
@@ -272,10 +270,8 @@ class Autoregressive(nn.Module):
         before, place, left = self._before(y, lengths, w, steps)
         vectors = self._vectors(before, place, left, x)
         true, beside = vectors[..., : self.read_size], vectors[..., self.read_size :]
-        coin = F.pad(coins.to(true), (0, self.ending.closing), value=1.0) if steps else coins.to(true)
-        if self.ending.closing and y.shape[1]:
-            coin[:, -1] = coins[:, -1]
-        coin = torch.cat([torch.ones_like(coin[:, :1]), coin[:, 1:]], 1)  # nothing has been put out before the first step
+        # the first step has nothing to read but the start; the closing one reads as the last does
+        coin = torch.cat([torch.ones_like(true[:, :1, 0]), coins[:, 1:].to(true), coins[:, -1:].to(true)], 1)[:, :steps]
         o = unfold_forced(
             self, Forced(beside, true, coin[..., None]), lengths + self.ending.closing, self._context(context), w.inner, feed, cut
         )
@@ -289,7 +285,11 @@ class Autoregressive(nn.Module):
         if not isinstance(state, Writing):
             state, _ = self.begin(rows, self._known(lengths), context, state)
         inside = torch.arange(steps, device=y.device) < lengths[:, None]
-        return y.masked_fill(~inside.view(*inside.shape, *[1] * (y.dim() - 2)), 0), lengths, state
+        y = y.masked_fill(~inside.view(*inside.shape, *[1] * (y.dim() - 2)), 0)
+        if isinstance(self.output, SymbolOutput) and y.numel() and not 0 <= int(y.min()) <= int(y.max()) < self.output.symbols:
+            row = int(((y < 0) | (y >= self.output.symbols)).any(1).nonzero()[0])
+            raise ShapeError(f"Symbols are 0..{self.output.symbols - 1}; sequence {row} has {y[row][inside[row]].tolist()}.")
+        return y, lengths, state
 
     def _known(self, lengths: Tensor) -> Tensor | None:
         return lengths if isinstance(self.ending, GivenLength) else None
@@ -306,6 +306,10 @@ class Autoregressive(nn.Module):
         if self.context and (not isinstance(context, Tensor) or tuple(context.shape) != (rows, self.context)):
             got = list(context.shape) if isinstance(context, Tensor) else type(context).__name__
             raise ShapeError(f"Autoregressive(context={self.context}) expects a context of [{rows}, {self.context}], got {got}.")
+        if isinstance(self.network, Attending) and not isinstance(context, Memory):
+            raise ShapeError(
+                f"This network attends: its context is a Memory, network.memory(values, lengths); got {type(context).__name__}."
+            )
         if context is not None and not self.context and not isinstance(self.network, Attending):
             raise ShapeError("Autoregressive was given a context, but made without one: say context=<its size>.")
 

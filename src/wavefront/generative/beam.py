@@ -71,13 +71,25 @@ def beam_search(
     history = torch.zeros(rows * k, 0, dtype=torch.long, device=scores.device)
     found = Found.none(rows, k, like=scores)
     longest = int(w.left.max()) if known and len(w.left) else max_length
-    first = torch.arange(rows, device=scores.device)[:, None] * k
-    while rows and bool((scores > NEVER).any()):
+    results: list[list[Hypothesis]] = [[] for _ in range(rows)]
+    going = torch.arange(rows, device=scores.device)
+    while len(going):
+        alive = (scores > NEVER).any(1)
+        if 2 * int(alive.sum()) <= len(going):  # rows that are done cost as much as others: leave them behind
+            for row, hypotheses in zip(going[~alive].tolist(), select(found, (~alive).nonzero().squeeze(1)).hypotheses(n_best)):
+                results[row] = hypotheses
+            rest = alive.nonzero().squeeze(1)
+            going, scores, found = going[rest], scores[rest], select(found, rest)
+            beams = (rest[:, None] * k + torch.arange(k, device=rest.device)).flatten()
+            w, history = select(w, beams), history[beams]
+            context, x = (None if part is None else select(part, beams) for part in (context, x))
+            continue
         t = history.shape[1]
         w, log_p = model.next(w, None if x is None else x[:, min(t, x.shape[1] - 1)], context)
         log_p = limits.apply(log_p, history, end, known)
         choices = log_p.shape[1]
-        best, at = (scores[:, :, None] + log_p.view(rows, k, choices)).flatten(1).topk(k)
+        best, at = (scores[:, :, None] + log_p.view(len(going), k, choices)).flatten(1).topk(k)
+        first = torch.arange(len(going), device=scores.device)[:, None] * k
         symbol, source = at % choices, (first + at // choices).flatten()
         over = symbol == end
         w, history = select(w, source), history.index_select(0, source)
@@ -85,15 +97,15 @@ def beam_search(
         if coverage_penalty:
             # the padding of the source is not looked at and counts as covered
             covered = torch.where(context.mask, _coverage(model, w).clamp(min=torch.finfo(scores.dtype).tiny, max=1).log(), 0)
-            bonus = coverage_penalty * covered.sum(1).view(rows, k)
+            bonus = coverage_penalty * covered.sum(1).view(len(going), k)
         score = (best / _penalty(t + 1, length_penalty) + bonus).masked_fill(~over, NEVER)
-        found = found.joined(score, best, history.view(rows, k, t))
+        found = found.joined(score, best, history.view(len(going), k, t))
         symbol = symbol.masked_fill(over, 0).flatten()
         w, history = model.write(w, symbol), torch.cat([history, symbol[:, None]], 1)
         # what goes on only loses probability: this is the most that it can come to
         hope = torch.maximum(best / _penalty(t + 2, length_penalty), best / _penalty(longest + 1, length_penalty))
         scores = best.masked_fill(over | (hope <= found.score[:, n_best - 1 : n_best]), NEVER)
-    return found.hypotheses(n_best)
+    return results
 
 
 def _penalty(length: int, alpha: float) -> float:

@@ -69,7 +69,8 @@ class Attending(nn.Module):
             raise ShapeError(
                 f"Attending wants a cell with one vector as input and one predecessor, got {named(cell)} with slots={cell.slots}."
             )
-        self.cell, self.attention, self.asks, self.feeding, self.record = cell, attention, asks, feeding, record
+        self.network = Recurrent(cell, backend=backend)
+        self.attention, self.asks, self.feeding, self.record = attention, asks, feeding, record
         self.outputs = units or cell.outputs
         self.fed = attention.memory if asks == "before" else self.outputs if feeding else 0
         self.inputs = cell.inputs - self.fed
@@ -77,7 +78,10 @@ class Attending(nn.Module):
             raise ShapeError(f"Attending feeds {self.fed} numbers to {named(cell)} beside x: its inputs have to be more.")
         self.V = nn.Linear(attention.memory + cell.outputs + (self.inputs if asks == "before" else 0), self.outputs)
         self.at_once = asks == "after" and not feeding and not attention.looks_back and not record
-        self.network = Recurrent(cell, backend=backend)
+
+    @property
+    def cell(self) -> Cell:
+        return self.network.cell
 
     def memory(self, values: Tensor, lengths: Tensor | Many[int] | None = None, symbols: Tensor | None = None) -> Memory:
         """The memory over values [B, S, size], each row so long; its keys computed once."""
