@@ -72,10 +72,13 @@ def choose(problem: Any, backend: str, reference: Callable[[Any], Any]) -> Any:
     if backend not in ("auto", "compiled"):
         raise BackendError(f'backend is "auto", "reference" or "compiled", got {backend!r}.')
     few = backend == "auto" and 0 < len(problem.structure.sizes) < FEW
-    reason = f"fewer than {FEW} fronts" if few else _passing(problem) or _standing(problem)
+    reason = f"fewer than {FEW} fronts" if few else _passing(problem)
     if reason is None:
-        runs["compiled"] += 1
-        return _run(problem)
+        planned = plan_of(problem)
+        if isinstance(planned, Planned):
+            runs["compiled"] += 1
+            return _run(problem, planned)
+        reason = planned
     if backend == "compiled":
         raise BackendError(f"{named(problem.cell)} cannot run compiled: {reason}. backend='auto' runs it in the reference loop.")
     fallbacks[reason] += 1
@@ -107,11 +110,6 @@ def _passing(problem: Any) -> str | None:
     if len(dtypes) != 1 or not dtypes <= {torch.float32, torch.float64}:
         return f"dtypes {', '.join(sorted(map(str, dtypes)))}: float32 or float64 throughout is compiled"
     return None
-
-
-def _standing(problem: Any) -> str | None:
-    planned = plan_of(problem)
-    return planned if isinstance(planned, str) else None
 
 
 def _fingerprint(cell: Cell) -> Any:
@@ -338,12 +336,10 @@ def _same(what: str, real: Iterable[Tensor | None], found: Iterable[Tensor | Non
             raise Unsupported(f"{what} when it is traced")
 
 
-def _run(problem: Any) -> Any:
+def _run(problem: Any, planned: Planned) -> Any:
     from wavefront.engine.backends.compiled.program import Program
     from wavefront.engine.backends.compiled.run import carried
 
-    planned = plan_of(problem)
-    assert isinstance(planned, Planned)
     plan, cell = planned.plan, problem.cell
     layout = layout_of(problem.structure, cell.slots)
     first = pytree.tree_leaves(problem.first)

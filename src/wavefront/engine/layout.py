@@ -6,6 +6,7 @@ row for each node. So in a batch of whole sequences the states before are the bu
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections import OrderedDict
 from functools import cached_property
@@ -98,17 +99,18 @@ class Layout:
 
 _by_structure: weakref.WeakKeyDictionary[Structure, dict[int, Layout]] = weakref.WeakKeyDictionary()
 _by_key: OrderedDict[Any, Layout] = OrderedDict()
+_lock = threading.Lock()
 KEPT = 64  # layouts of batches of sequences seen lately: the next batch often has the same form
 
 
 def layout_of(structure: Structure, slots: int) -> Layout:
-    key = getattr(structure, "key", None)
-    if key is not None:
-        key = (key, slots)
-        found = _by_key.pop(key, None) or Layout(structure, slots)
-        _by_key[key] = found
-        if len(_by_key) > KEPT:
-            _by_key.popitem(last=False)
+    key = (structure.key, slots)
+    if key[0] is not None:
+        with _lock:
+            found = _by_key.pop(key, None) or Layout(structure, slots)
+            _by_key[key] = found
+            if len(_by_key) > KEPT:
+                _by_key.popitem(last=False)
         return found
     mine = _by_structure.setdefault(structure, {})
     if slots not in mine:

@@ -7,6 +7,7 @@ that are not Intel's (measured on an AMD Zen 5, one thread, [6400, 256] @ [256, 
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -53,4 +54,22 @@ class Product(torch.autograd.Function):
 
 def weight_gradient(x: Tensor, d: Tensor, w: Tensor) -> Tensor:
     """xᵀ d [K, M], in the layout of the weight itself, which is often a transpose."""
-    return product(d.t(), x).t() if w.stride(0) == 1 else product(x.t(), d)
+    if w.stride(0) != 1 or w.shape[0] == 1:
+        return _over_rows(x, d)
+    return _over_rows(d, x).t()
+
+
+def _over_rows(a: Tensor, b: Tensor) -> Tensor:
+    """aᵀ b. By code of our own where MKL is slow, for oneDNN would first turn both."""
+    native = a.dtype is torch.float32 and a.device.type == "cpu" and not _intel() and a.numel() * b.shape[1] >= LARGE
+    if not native or (torch.is_grad_enabled() and (a.requires_grad or b.requires_grad)):
+        return a.t().mm(b)
+    from wavefront.engine.backends.compiled.contract import contract
+
+    return contract(*(t if t.stride(-1) == 1 else t.contiguous() for t in (a, b)))
+
+
+@cache
+def _intel() -> bool:
+    path = Path("/proc/cpuinfo")
+    return not path.exists() or "GenuineIntel" in path.read_text()

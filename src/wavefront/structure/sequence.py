@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Many
+from collections.abc import Hashable, Sequence as Many
 from functools import cached_property
 from operator import index
 
@@ -69,6 +69,10 @@ class Sequence(Structure):
             at = self._lengths[:, None] - place
             cut = np.where((place > 0) & (at > 0), np.take_along_axis(cut, at.clip(0, self.steps - 1), 1), False)
         return np.maximum.accumulate(np.where(cut, place, -1), axis=1)
+
+    @property
+    def key(self) -> Hashable:
+        return None if self._last_reset is not None else (Sequence, self.rows, self.skips, self._lengths.tobytes())
 
     @cached_property
     def _place(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from functools import cached_property
 from typing import NamedTuple
 
@@ -54,6 +54,11 @@ class Structure(ABC):
     @abstractmethod
     def unpack(self, y: Tensor) -> Tensor:
         """[nodes, ...] -> as people hold them, zeros where there is no node."""
+
+    @property
+    def key(self) -> Hashable:
+        """Structures of equal keys have equal nodes and predecessors, so that what was made for one serves the other; None: nothing is known."""
+        return None
 
     @cached_property
     def offsets(self) -> np.ndarray:

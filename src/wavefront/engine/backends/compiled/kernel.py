@@ -20,7 +20,7 @@ import llvmlite.ir as ir
 
 from wavefront.engine.backends.compiled.emit import I64, PTR, Code, compile_module, host_bytes
 from wavefront.engine.backends.compiled.schedule import Group, Item, Place, Schedule, base, contiguous
-from wavefront.engine.backends.compiled.threads import TEAM, openmp
+from wavefront.engine.backends.compiled.threads import openmp, write_entry
 from wavefront.engine.graph import ELEMENTWISE, Value
 
 __all__ = ["Kernel", "Pack"]
@@ -57,7 +57,7 @@ class Kernel:
         self._write()
         team = openmp()
         if team:
-            self._write_entry()
+            write_entry(self.module, "kernel", self._argument("slices"))
         address, self.text, self._alive = compile_module(self.module, team.addresses if team else {})
         self.entry = address("entry") if team else None
         self.slice = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(address("kernel"))
@@ -115,28 +115,6 @@ class Kernel:
         c.b.ret_void()
         with c.b.goto_block(self._entry):
             c.b.branch(body)
-
-    def _write_entry(self) -> None:
-        """entry(table): called by every thread of a team; each takes the slices that are its own."""
-        f = ir.Function(self.module, ir.FunctionType(ir.VoidType(), [PTR]), name="entry")
-        c = Code(self.module, f, self.double, self.width)
-        ask = ir.FunctionType(ir.IntType(32), [])
-        me, all_ = (c.b.sext(c.b.call(ir.Function(self.module, ask, name), []), I64) for name in TEAM)
-        slices = c.load_i64(f.args[0], c.i64(self._argument("slices")))
-        kernel = next(k for k in self.module.functions if k.name == "kernel")
-        head, inside, after = (f.append_basic_block(n) for n in ("head", "inside", "after"))
-        before = c.b.block
-        c.b.branch(head)
-        c.b.position_at_end(head)
-        i = c.b.phi(I64)
-        i.add_incoming(me, before)
-        c.b.cbranch(c.b.icmp_signed("<", i, slices), inside, after)
-        c.b.position_at_end(inside)
-        c.b.call(kernel, [f.args[0], i])
-        i.add_incoming(c.b.add(i, all_), inside)
-        c.b.branch(head)
-        c.b.position_at_end(after)
-        c.b.ret_void()
 
     # rows of places
 

@@ -9,7 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["TEAM", "home_process", "openmp", "run"]
+import llvmlite.ir as ir
+
+__all__ = ["home_process", "openmp", "run", "write_entry"]
 
 TEAM = ("omp_get_thread_num", "omp_get_num_threads")
 
@@ -48,6 +50,32 @@ def openmp() -> OpenMP | None:
 @cache
 def _pool(pid: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="wavefront")
+
+
+def write_entry(module: ir.Module, slice_: str, slices: int) -> None:
+    """Add entry(table) to a module: called by every thread of a team, it takes the slices that are the thread's own.
+
+    slices: how many there are, as the number of an entry of the table.
+    """
+    pointer, i64 = ir.PointerType(), ir.IntType(64)
+    f = ir.Function(module, ir.FunctionType(ir.VoidType(), [pointer]), name="entry")
+    b = ir.IRBuilder(f.append_basic_block("entry"))
+    me, all_ = (b.sext(b.call(ir.Function(module, ir.FunctionType(ir.IntType(32), []), name), []), i64) for name in TEAM)
+    count = b.load(b.gep(f.args[0], [ir.Constant(i64, slices)], source_etype=i64), typ=i64)
+    kernel = next(k for k in module.functions if k.name == slice_)
+    head, inside, after = (f.append_basic_block(n) for n in ("head", "inside", "after"))
+    before = b.block
+    b.branch(head)
+    b.position_at_end(head)
+    i = b.phi(i64)
+    i.add_incoming(me, before)
+    b.cbranch(b.icmp_signed("<", i, count), inside, after)
+    b.position_at_end(inside)
+    b.call(kernel, [f.args[0], i])
+    i.add_incoming(b.add(i, all_), inside)
+    b.branch(head)
+    b.position_at_end(after)
+    b.ret_void()
 
 
 def run(kernel: Any, table: Any, slices: int) -> None:
