@@ -1,0 +1,124 @@
+"""The plan of a cell, for people: which of its operations are in the loop, which are not, and what runs them.
+
+prepared   parameters alone: once per unfolding
+hoisted    inputs too: before the loop, all steps at once
+carried    in the loop: what the next state needs of the state
+deferred   after the loop, all steps at once: outputs that feed no state, and the gradients of weights
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from wavefront.cell import Cell, Given, draws_wanted, is_size, map_draws, named
+from wavefront.engine.choose import plan_of
+from wavefront.engine.graph import Value, order
+from wavefront.engine.plan import Colour, Reach
+
+__all__ = ["explain"]
+
+
+def explain(network: nn.Module, code: bool = False) -> str:
+    """What the engine makes of each cell in a network (or of a cell): its operations by colour, their arithmetic, what is stored, which backend runs.
+
+    code  also the native code of the loop, forward, as LLVM prints it
+
+    >>> from wavefront import cells
+    >>> print(explain(cells.Elman(3, 5)))
+    cells.Elman(inputs=3): compiled, for float32 in vectors of ... numbers
+      prepared  t, t
+      hoisted   mm [5], add [5]: 35 operations of arithmetic a step, in large products
+      carried   mm [5], add [5], tanh [5]: 60 operations of arithmetic a step, in one native call for all steps
+      deferred  nothing
+      backward  carried: one native call; once for all steps: 1 product(s), 0 sum(s) for weights; stored for each step: the state
+    """
+    return "\n".join(_one(cell, code) for cell in _outermost(network))
+
+
+def _outermost(network: nn.Module) -> list[Cell]:
+    """The cells that are unfolded: those that are no part of another cell."""
+    if isinstance(network, Cell):
+        return [network]
+    return [cell for child in network.children() for cell in _outermost(child)]
+
+
+def _one(cell: Cell, code: bool) -> str:
+    planned = plan_of(_example(cell))
+    if isinstance(planned, str):
+        return f"{named(cell)}: the reference loop, in plain torch: {planned}"
+    from wavefront.engine.backends.compiled.program import Program
+
+    plan = planned.plan
+    double = _dtype(cell) is torch.float64
+    needs = tuple(not v.rows or _trainable(v) for v in plan.into)
+    program = Program(plan, needs, double)
+    kernel, _ = planned.programs[(None, double)].forward
+    shown: dict[Colour, list[Value]] = {colour: [] for colour in Colour}
+    for v in plan.operations():
+        shown[plan.colour(v)].append(v)
+    products = sum(c.a is not None for c in program.contributions)
+    stored = [f"{v.kind} {list(v.shape)}" for v in program.keeps]
+    sums = len(program.contributions) - products
+    lines = [
+        f"{named(cell)}: compiled, for {str(_dtype(cell)).removeprefix('torch.')} in vectors of {kernel.width} numbers",
+        f"  prepared  {_names(shown[Colour.PREPARED], sizes=False)}",
+        f"  hoisted   {_names(shown[Colour.HOISTED])}{_arithmetic(shown[Colour.HOISTED], 'in large products')}",
+        f"  carried   {_names(shown[Colour.CARRIED])}{_arithmetic(shown[Colour.CARRIED], 'in one native call for all steps')}",
+        f"  deferred  {_names(shown[Colour.DEFERRED])}{_arithmetic(shown[Colour.DEFERRED], 'in large products')}",
+        f"  backward  carried: one native call; once for all steps: {products} product(s), {sums} sum(s) for weights;"
+        f" stored for each step: {', '.join(['the state', *stored])}",
+    ]
+    once = [v for v in plan.into if v.rows and plan.reach[v] is Reach.SEQUENCE]
+    if once:
+        lines.append(f"  once per sequence: {_names(once)}")
+    return "\n".join(lines + ([kernel.text] if code else []))
+
+
+def _names(values: list[Value], sizes: bool = True) -> str:
+    def name(v: Value) -> str:
+        word = v.attr[0].__name__.split(".")[0] if v.kind == "torch" else v.kind
+        return f"{word} {list(v.shape)}" if sizes else word
+
+    return ", ".join(name(v) for v in values if v.kind not in ("reshape", "narrow", "stop")) or "nothing"
+
+
+def _arithmetic(values: list[Value], how: str) -> str:
+    count = sum(
+        2 * v.args[1].size * (v.size // v.shape[-1]) if v.kind == "mm" else v.size
+        for v in values
+        if v.kind not in ("reshape", "narrow", "stop")
+    )
+    return f": {count:,} operations of arithmetic a step, {how}" if count else ""
+
+
+def _trainable(v: Value) -> bool:
+    """Whether what comes into the loop hangs on a parameter, so that training wants its gradient."""
+    return any(a.kind == "input" and a.attr[0] == "param" for a in order([v]))
+
+
+def _dtype(cell: Cell) -> torch.dtype:
+    return next((p.dtype for p in cell.parameters() if p.is_floating_point()), torch.get_default_dtype())
+
+
+class Example(NamedTuple):
+    """As much of a problem as planning looks at: two rows of zeros."""
+
+    cell: Cell
+    inputs: Any
+    first: Any
+    context: Any
+    draws: Any
+
+
+def _example(cell: Cell) -> Example:
+    def zeros(sizes: Any) -> Any:
+        return pytree.tree_map(lambda s: torch.zeros((2, s) if isinstance(s, int) else (2, *s), dtype=_dtype(cell)), sizes, is_leaf=is_size)
+
+    given = isinstance(cell.inputs, Given)
+    draws = map_draws(lambda d: torch.zeros(2 if d.per_row else d.shape[0], *d.shape[1:], dtype=_dtype(cell)), draws_wanted(cell, 2))
+    inputs, context = (zeros(cell.inputs.x), zeros(cell.inputs.context)) if given else (zeros(cell.inputs), None)
+    return Example(cell, inputs, cell.initial_state(2), context, draws)
