@@ -1,0 +1,78 @@
+"""Cells that nobody wrote: equations drawn at random from the engine's operations, compiled and compared with the reference."""
+
+from typing import NamedTuple
+
+import torch
+from hypothesis import given, settings, strategies as st
+from test_compiled import close, results
+from torch import nn
+
+from wavefront import Cell, Recurrent
+
+UNARY = {
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "relu": torch.relu,
+    "softplus": nn.functional.softplus,
+    "sine of a softmax": lambda a: a.softmax(-1) - a.log_softmax(-1).exp() / 2,
+    "normalised": lambda a: nn.functional.layer_norm(a, a.shape[-1:]),
+    "unit": lambda a: a / (1 + a.norm(dim=-1, keepdim=True)),
+    "centred": lambda a: a - a.mean(-1, keepdim=True),
+    "halves": lambda a: torch.cat([a[:, a.shape[1] // 2 :], a[:, : a.shape[1] // 2]], -1),
+    "clamped": lambda a: a.clamp(-1, 1),
+    "masked": lambda a: torch.where(a > 0.1, a, a.exp() - 1.1),
+    "squared": lambda a: a.square() / (1 + a.abs()),
+    "least": lambda a: a.expm1().log1p().tanh(),
+    "largest": lambda a: a - a.amax(-1, keepdim=True) / 2,
+    "outer": lambda a: ((a[:, :, None] * a[:, None, :]) @ a[:, :, None]).squeeze(-1).tanh(),
+}
+BINARY = {
+    "sum": torch.add,
+    "difference": torch.sub,
+    "product": torch.mul,
+    "quotient": lambda a, b: a / (1 + b.square()),
+    "gate": lambda a, b: torch.lerp(a, b, b.sigmoid()),
+    "larger": torch.maximum,
+}
+UNITS = 5
+
+
+class Two(NamedTuple):
+    h: torch.Tensor
+    k: torch.Tensor
+
+
+class Drawn(Cell):
+    """Values h, k, x; then each instruction makes one more of those before; the last two are the next state, both bounded."""
+
+    def __init__(self, program):
+        super().__init__(3, state=Two(UNITS, UNITS))
+        self.U, self.program = nn.Linear(3, UNITS), program
+        self.W = nn.ModuleList(nn.Linear(UNITS, UNITS) for kind, *_ in program if kind == "linear")
+        self.p = nn.ParameterList(nn.Parameter(torch.randn(UNITS)) for kind, *_ in program if kind == "scale")
+
+    def step(self, state, x):
+        values = [*state, self.U(x)]
+        linear, scale = iter(self.W), iter(self.p)
+        for kind, a, b in self.program:
+            left, right = values[a % len(values)], values[b % len(values)]
+            if kind == "linear":
+                values.append(next(linear)(left))
+            elif kind == "scale":
+                values.append(next(scale) * left)
+            else:
+                values.append(UNARY[kind](left) if kind in UNARY else BINARY[kind](left, right))
+        h, k = values[-1].tanh(), (values[-2] + values[1]).tanh()
+        return Two(h, k), values[-1] - k
+
+
+instructions = st.tuples(st.sampled_from(["linear", "scale", *UNARY, *BINARY]), st.integers(0, 20), st.integers(0, 20))
+
+
+@settings(max_examples=40)
+@given(st.lists(instructions, min_size=2, max_size=9).map(tuple))
+def test_any_equation_is_compiled_and_right(program):
+    torch.manual_seed(len(program))
+    net = Recurrent(Drawn((*program, ("linear", -1, 0)))).double()
+    x = torch.randn(3, 5, 3, dtype=torch.float64, requires_grad=True)
+    close(results(net, "compiled", x, lengths=[5, 2, 4]), results(net, "reference", x, lengths=[5, 2, 4]), 1e-9)
