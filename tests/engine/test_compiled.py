@@ -336,6 +336,42 @@ def test_equal_cells_share_their_code():
     assert len(_compiled) == before
 
 
+def test_the_norm_of_nothing_has_a_derivative():
+    class Unit(Cell):
+        def __init__(self):
+            super().__init__(2, state=2)
+            self.W = torch.nn.Linear(2, 2)
+
+        def step(self, state, x):
+            h = self.W(x) + state / (1 + state.norm(dim=-1, keepdim=True))
+            return h, h
+
+    net, x = Recurrent(Unit()).double(), torch.randn(2, 5, 2, dtype=torch.float64, requires_grad=True)
+    close(results(net, "compiled", x), results(net, "reference", x))
+
+
+def test_cells_that_compute_the_same_but_are_not_the_same_are_told_apart():
+    class Plain(Cell):
+        def __init__(self):
+            super().__init__(3, state=3)
+            self.W = torch.nn.Linear(3, 3)
+
+        def step(self, state, x):
+            h = (self.W(state) + x).tanh()
+            return h, h
+
+    class Cut(Plain):
+        def step(self, state, x):
+            with torch.no_grad():
+                h = self.W(state) + x
+            return h.tanh(), h.tanh()
+
+    x = torch.randn(2, 5, 3)
+    Recurrent(Plain(), backend="compiled")(x)
+    with pytest.warns(UserWarning, match="reference loop"), pytest.raises(BackendError, match="gradients are not those"):
+        Recurrent(Cut(), backend="compiled")(x)
+
+
 def test_a_function_with_a_backward_of_its_own_is_refused():
     class Straight(torch.autograd.Function):
         @staticmethod

@@ -112,16 +112,19 @@ def _passing(problem: Any) -> str | None:
     return None
 
 
+MODULE = frozenset(torch.nn.Module().__dict__)  # what every module has: told apart below, where it matters
+
+
 def _fingerprint(cell: Cell) -> Any:
     """What a step may depend on beside its tensors: the plain attributes of all modules in it."""
     found: list[Any] = []
     for module in cell.modules():
         kind: list[Any] = [type(module), module.training, *module._modules]
         for name, value in module.__dict__.items():
-            if isinstance(value, (int, float, str, tuple, type(None))) and name != "training":
-                kind.append((name, value if not isinstance(value, tuple) else repr(value)))
-            elif not name.startswith("_"):
-                kind.append((name, Same(value)))
+            if name not in MODULE:
+                plain = isinstance(value, (int, float, str, type(None)))
+                nested = isinstance(value, (tuple, list, dict, set))  # may change without becoming another object
+                kind.append((name, value if plain else repr(value) if nested else Same(value)))
         kind += [(name, None if p is None else (p.shape, p.dtype)) for name, p in (*module._parameters.items(), *module._buffers.items())]
         if module._forward_hooks or module._forward_pre_hooks:
             kind.append("hooks")
@@ -171,9 +174,9 @@ def _plan(problem: Any, key: Any) -> Planned:
     if rows is None:
         raise Unsupported("its sizes leave no number of rows to trace with")
     names, prepared, sequence, step, leaves = _specimen(problem, rows)
-    for key, module, name in parameters:
-        names[key] = _fetch(module, name)
-        prepared.append(key)
+    for label, module, name in parameters:
+        names[label] = _fetch(module, name)
+        prepared.append(label)
     graph, (after, output), held = record(step, names, prepared, rows)
     inputs = {v.attr: v for v in graph.values if v.kind == "input"}
     before = [[inputs[("state", slot, n)] for n in range(leaves)] for slot in range(cell.slots)]

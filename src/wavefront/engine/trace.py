@@ -597,4 +597,10 @@ def _norm(r, a, ord=2, dim=None, keepdim=False, dtype=None):
     if ord != 2:
         raise Unsupported(f"a norm of order {ord}")
     g = r.graph
-    return _over_last(r, a, dim, keepdim, lambda v: g.op("sqrt", g.sum(g.op("mul", v, v))))
+
+    def length(v):
+        square = g.sum(g.op("mul", v, v))
+        none = g.op("eq", square, 0.0)  # the derivative of a norm at 0 is 0
+        return g.op("where", none, 0.0, g.op("sqrt", g.op("where", none, 1.0, square)))
+
+    return _over_last(r, a, dim, keepdim, length)

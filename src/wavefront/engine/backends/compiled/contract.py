@@ -15,6 +15,7 @@ from torch import Tensor
 
 from wavefront.engine.backends.compiled import threads
 from wavefront.engine.backends.compiled.emit import I64, PTR, Code, compile_module, host_bytes
+from wavefront.engine.process import home_process
 
 __all__ = ["contract"]
 
@@ -29,7 +30,7 @@ def contract(d: Tensor, x: Tensor) -> Tensor:
     n, m, k = d.shape[0], d.shape[1], x.shape[1]
     wide = -(-k // kernel.columns) * kernel.columns
     out = x.new_zeros(m, wide)
-    slices = max(1, min(torch.get_num_threads() if threads.home_process() else 1, m // 24))
+    slices = max(1, min(torch.get_num_threads() if home_process() else 1, m // 24))
     panel = x.new_empty(slices, BLOCK * kernel.columns)
     table = (ctypes.c_int64 * len(ARGUMENTS))(
         d.data_ptr(), d.stride(0), x.data_ptr(), x.stride(0), out.data_ptr(), wide, n, m, k, panel.data_ptr(), slices

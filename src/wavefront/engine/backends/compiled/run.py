@@ -17,6 +17,7 @@ from wavefront.engine.graph import Value, evaluate
 from wavefront.engine.layout import Layout
 from wavefront.engine.loop import replay
 from wavefront.engine.plan import Reach
+from wavefront.engine.process import home_process
 from wavefront.engine.products import weight_gradient
 
 __all__ = ["Carried", "carried"]
@@ -87,7 +88,7 @@ class Call:
 
     def __init__(self, kernel: Kernel, arrays: Arrays, layout: Layout, like: Tensor, work: int):
         self.kernel, self.arrays, self.layout, self.like = kernel, arrays, layout, like
-        wanted = torch.get_num_threads() if threads.home_process() else 1
+        wanted = torch.get_num_threads() if home_process() else 1
         self.slices = max(1, min(wanted, layout.rows)) if work >= SMALL else 1
         starts, counts, nodes = layout.shares(self.slices)
         self.most = int(counts.max(initial=0))

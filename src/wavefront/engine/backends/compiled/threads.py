@@ -11,16 +11,11 @@ from typing import Any
 
 import llvmlite.ir as ir
 
-__all__ = ["home_process", "openmp", "run", "write_entry"]
+from wavefront.engine.process import home_process
+
+__all__ = ["openmp", "run", "write_entry"]
 
 TEAM = ("omp_get_thread_num", "omp_get_num_threads")
-
-_home = os.getpid()
-
-
-def home_process() -> bool:
-    """False in a forked child: OpenMP's threads stayed with the parent, and waiting for them would be for ever."""
-    return os.getpid() == _home
 
 
 class OpenMP:
