@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from conftest import SMALL, write_reviews
+from app.small import SMALL, write_reviews
 
 ENVIRONMENT = {**{k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "WAVEFRONT_DEBUG")}, "OMP_NUM_THREADS": "1"}
 WAVEFRONT = [sys.executable, "-m", "wavefront"]

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from conftest import SMALL, write_reviews
+from app.small import SMALL, write_reviews
 from wavefront.app.fitting import fit
 from wavefront.app.folder import locked
 from wavefront.app.run import load

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from conftest import SMALL, write_reviews
+from app.small import SMALL, write_reviews
 from wavefront.app import charts
 from wavefront.app.charts import Line
 from wavefront.app.fitting import fit

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from conftest import write_reviews
+from app.small import write_reviews
 from wavefront.app.run import load
 from wavefront.errors import DataError, RunError
 

@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import torch
 from hypothesis import given, settings, strategies as st
-from test_compiled import close, results
 from torch import nn
 
+from engine.test_compiled import close, results
 from wavefront import Cell, Recurrent
 
 UNARY = {

@@ -8,9 +8,9 @@ import warnings
 import pytest
 import torch
 from torch import nn
-from writers import UNITS, all_sequences, writer
 
 import wavefront
+from generative.writers import UNITS, all_sequences, writer
 from wavefront import cells, wrap
 from wavefront.errors import SettingsError, ShapeError
 from wavefront.generative import (

@@ -5,8 +5,8 @@ import itertools
 import pytest
 import torch
 from torch import nn
-from writers import UNITS, all_sequences, writer
 
+from generative.writers import UNITS, all_sequences, writer
 from wavefront import cells
 from wavefront.errors import SettingsError
 from wavefront.generative import Autoregressive, Categorical, beam_search, greedy, sample, stream, truncated

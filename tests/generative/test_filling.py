@@ -6,9 +6,9 @@ import math
 import pytest
 import torch
 from torch import nn
-from writers import writer
 
 import wavefront
+from generative.writers import writer
 from wavefront import cells
 from wavefront.errors import SettingsError, ShapeError
 from wavefront.generative import Autoregressive, Categorical, Gaussian, Markov, fill_by_sampling, fill_exactly, filling

@@ -4,8 +4,8 @@ import os
 import signal
 
 import pytest
-from toy_learning import SETTINGS, same, trainer, weights
 
+from learning.toy_learning import SETTINGS, same, trainer, weights
 from wavefront.errors import RunError
 from wavefront.learning import Interrupted
 

@@ -5,8 +5,8 @@ import time
 import pytest
 import torch
 from torch import nn
-from toy_learning import SETTINGS, same, trainer, weights
 
+from learning.toy_learning import SETTINGS, same, trainer, weights
 from wavefront.errors import TrainingError
 from wavefront.learning import Average, Log, Settings, clip_gradient, optimizer_for, random_gradient, rate, read_log
 

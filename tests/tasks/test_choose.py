@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from helpers import Rows
 
+from tasks.helpers import Rows
 from wavefront.errors import SettingsError
 from wavefront.tasks import Classify, Regress, Tag, choose
 

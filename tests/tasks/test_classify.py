@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers import Rows, prepared, reloaded, scored, trained
 
+from tasks.helpers import Rows, prepared, reloaded, scored, trained
 from wavefront.errors import DataError
 from wavefront.tasks import Classify, Regress
 from wavefront.tasks.inputs import SeriesInput

@@ -4,8 +4,8 @@ from itertools import pairwise
 
 import pytest
 import torch
-from helpers import Rows, prepared, reloaded, scored, trained
 
+from tasks.helpers import Rows, prepared, reloaded, scored, trained
 from wavefront.errors import DataError, SettingsError
 from wavefront.tasks import Tag, choose
 

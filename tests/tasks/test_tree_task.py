@@ -4,8 +4,8 @@ import random
 
 import pytest
 import torch
-from helpers import Rows, prepared, reloaded, scored, trained
 
+from tasks.helpers import Rows, prepared, reloaded, scored, trained
 from wavefront.data import open_source
 from wavefront.errors import DataError, SettingsError
 from wavefront.tasks import Tree, choose
