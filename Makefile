@@ -24,7 +24,7 @@ demo: $(READY)
 	$(BIN)/wavefront predict runs/demo examples/years.txt
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 -m 'not learning'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not learning' -W ignore::UserWarning
 
 test-learning: $(READY)
 	$(BIN)/python -m pytest -m learning
