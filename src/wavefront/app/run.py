@@ -26,9 +26,9 @@ FORMAT = 1  # of a run folder
 class Run:
     """A trained model in its folder, as `fit` and `load` give it.
 
-    >>> run = load("runs/years")                                                   # doctest: +SKIP
-    >>> run.predict(["In 2009, I went to Nepal."])                                 # doctest: +SKIP
-    [{'labels': ['O', 'B-YEAR', 'O', ...], 'spans': [{'start': 1, 'end': 2, 'label': 'YEAR'}]}]
+    run = wavefront.fit("years", out="runs/years")                 or, later, wavefront.load("runs/years")
+    run.predict(["In 2009, I went to Nepal."])
+    # [{'labels': ['O', 'B-YEAR', 'O', ...], 'spans': [{'start': 1, 'end': 2, 'label': 'YEAR'}]}]
     """
 
     def __init__(
