@@ -54,6 +54,15 @@ def test_every_command_has_help_with_an_example(capsys):
         assert f"wavefront {name} " in capsys.readouterr().out.split("Examples:")[1]
 
 
+def test_explain_says_what_runs_a_cell_and_a_run(finished, capsys):
+    assert command("explain", "gru", "--units", 32) == 0
+    assert "cells.GRU(inputs=64): compiled" in capsys.readouterr().out
+    assert command("explain", finished.folder) == 0
+    assert "carried" in capsys.readouterr().out
+    assert command("explain", "gruu") == 2
+    assert "Did you mean 'gru'?" in capsys.readouterr().err
+
+
 def test_fit_predict_score_show(reviews, tmp_path, capsys, monkeypatch):
     """The whole of it, in a folder of one's own: data on standard output, everything else on standard error."""
     monkeypatch.chdir(tmp_path)

@@ -243,6 +243,34 @@ def cells() -> None:
             _out(f"{name.lower():<16}{_first_line(cell)}")
 
 
+@app.command()
+@answering
+def explain(
+    what: Annotated[str, typer.Argument(metavar="CELL|RUN", help="A cell by its name (see `wavefront cells`), or the folder of a run.")],
+    inputs: Annotated[int, typer.Option(help="The size of a cell's input.")] = 64,
+    units: Annotated[int, typer.Option(help="The size of a cell's state.")] = 128,
+    code: Annotated[bool, typer.Option("--code", help="The native code of the loop as well.")] = False,
+) -> None:
+    """What the engine makes of a cell: what leaves the loop, what stays in it, what runs it, and why.
+
+    \b
+    Examples:
+      wavefront explain lstm
+      wavefront explain gru --units 256 --code
+      wavefront explain runs/years
+    """
+    from wavefront.engine import explain
+    from wavefront.tasks.task import cell_maker
+
+    if Path(what, "config.toml").exists():
+        from wavefront.app.run import load
+
+        network = load(what).network
+    else:
+        network = cell_maker(what)(inputs, units)
+    _out(explain(network, code))
+
+
 def main() -> None:
     """The program: exit codes 0, 1 failed, 2 wrong usage, 130 and 143 for SIGINT and SIGTERM."""
     signal.signal(signal.SIGTERM, _terminated)
