@@ -139,6 +139,10 @@ class Cell(nn.Module, ABC, Generic[S]):
                 raise ShapeError(f"{type(self).__name__}: {name} is made of sizes, whole numbers of at least 0; got {sizes!r}")
         if not (slots == "any" or (isinstance(slots, int) and slots >= 1)):
             raise ShapeError(f'{type(self).__name__}: slots is a whole number of at least 1, or "any"; got {slots!r}')
+        if outputs is None and not state_leaves(state):
+            raise ShapeError(
+                f"{type(self).__name__}: a cell without a state says what it gives: super().__init__(inputs, state=(), outputs=...)."
+            )
         self.inputs, self.sizes, self.slots, self.phases = inputs, state, slots, phases
         self.outputs = state_leaves(state)[0][-1] if outputs is None else outputs
 

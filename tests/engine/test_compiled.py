@@ -1,19 +1,23 @@
 """The compiled loop against the reference loop: every cell of the law table, outputs, final states and every gradient."""
 
 import copy
+import gc
 import os
 import pickle
+import sys
 import threading
 import warnings
+import weakref
 
 import pytest
 import torch
 from torch.utils import _pytree as pytree
 
+import wavefront
 from laws.table import CELLS, build, context_of, inputs_of
 from wavefront import Cell, Recurrent, cells, wrap
 from wavefront.engine import fallbacks, runs
-from wavefront.errors import BackendError
+from wavefront.errors import BackendError, ShapeError
 
 B, T = 5, 7
 LENGTHS = [4, 7, 0, 2, 7]
@@ -334,6 +338,85 @@ def test_equal_cells_share_their_code():
     before = len(_compiled)
     Recurrent(cells.LSTM(3, 11), backend="compiled")(x)
     assert len(_compiled) == before
+
+
+def test_code_is_bounded_and_lives_as_long_as_somebody_needs_it(monkeypatch):
+    choose = sys.modules["wavefront.engine.choose"]
+    monkeypatch.setattr(choose, "KEPT", 1)
+    nets = [Recurrent(cells.Elman(3, units), backend="compiled").double() for units in (2, 3)]
+    x = torch.randn(2, 5, 3, dtype=torch.float64)
+    losses = [net(x)[0].sum() for net in nets]
+    assert len(choose._compiled) == 1
+    gc.collect()
+    for net, loss in zip(nets, losses):
+        gradient = torch.autograd.grad(loss, net.cell.U.weight)[0]
+        net.backend = "reference"
+        close([gradient], [torch.autograd.grad(net(x)[0].sum(), net.cell.U.weight)[0]])
+
+
+def test_a_cell_that_ran_is_not_kept_for_ever():
+    class Own(Cell):
+        def __init__(self):
+            super().__init__(3, state=4)
+            self.W, self.U = torch.nn.Parameter(torch.randn(4, 4)), torch.nn.Parameter(torch.randn(4, 3))
+
+        def step(self, h, x):
+            h = (x @ self.U.T + h @ self.W.T).tanh()
+            return h, h
+
+    cell = Own()
+    Recurrent(cell, backend="compiled")(torch.randn(2, 5, 3))
+    alive = weakref.ref(cell)
+    del cell
+    gc.collect()
+    assert alive() is None
+
+
+def test_plans_of_a_cell_that_changes_at_every_call_are_bounded(monkeypatch):
+    choose = sys.modules["wavefront.engine.choose"]
+    monkeypatch.setattr(choose, "FORMS", 2)
+    cell = cells.Elman(3, 4)
+    for n in range(4):
+        cell.temperature = n
+        Recurrent(cell)(torch.randn(2, 5, 3))
+    assert len(choose._plans[cell]) == 2
+
+
+def test_a_drop_in_is_traced_once(monkeypatch):
+    choose, net, x = sys.modules["wavefront.engine.choose"], wavefront.LSTM(3, 23, num_layers=2), torch.randn(6, 2, 3)
+    traced = []
+    original = choose._plan
+    monkeypatch.setattr(choose, "_plan", lambda problem, key: traced.append(key) or original(problem, key))
+    for _ in range(3):
+        net(x)
+    assert len(traced) == 2
+
+
+def test_layouts_kept_are_bounded_by_what_they_hold(monkeypatch):
+    layout = sys.modules["wavefront.engine.layout"]
+    monkeypatch.setattr(layout, "KEPT_NODES", 100)
+    for steps in range(20, 60):
+        layout.layout_of(wavefront.Sequence(1, steps), 1)
+    assert sum(kept.nodes for kept in layout._by_key.values()) <= 100
+    layout.layout_of(wavefront.Sequence(1, 1000), 1)
+    assert [kept.nodes for kept in layout._by_key.values()] == [1000]
+
+
+def test_a_cell_without_a_state_runs_in_the_reference_loop():
+    class Stateless(Cell):
+        def __init__(self, **outputs):
+            super().__init__(3, state=(), **outputs)
+            self.V = torch.nn.Linear(3, 4)
+
+        def step(self, state, x):
+            return state, self.V(x)
+
+    cell, x = Stateless(outputs=4), torch.randn(2, 5, 3)
+    torch.testing.assert_close(Recurrent(cell)(x)[0], cell.V(x))
+    with pytest.raises(BackendError, match="a cell without a state"):
+        Recurrent(cell, backend="compiled")(x)
+    with pytest.raises(ShapeError, match="says what it gives"):
+        Stateless()
 
 
 def test_the_norm_of_nothing_has_a_derivative():

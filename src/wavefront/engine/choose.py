@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import warnings
 import weakref
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -31,8 +31,13 @@ runs: Counter[str] = Counter()  # how often each backend ran
 
 FEW = 4  # fronts: for fewer, a call of the compiled loop costs about what the steps themselves do
 
-_plans: weakref.WeakKeyDictionary[Cell, dict[Any, Planned | str]] = weakref.WeakKeyDictionary()
-_compiled: dict[Any, Compiled] = {}  # by what the step does, so that equal cells share it
+KEPT = (
+    256  # programs of steps seen lately, some 100 kB of code each; what a living cell or a backward pass still needs, these hold themselves
+)
+FORMS = 16  # plans of one cell: it may change its mode, its dtype, its attributes
+
+_plans: weakref.WeakKeyDictionary[Cell, OrderedDict[Any, Planned | str]] = weakref.WeakKeyDictionary()
+_compiled: OrderedDict[Any, Compiled] = OrderedDict()  # by what the step does, so that equal cells share it
 _lock = threading.RLock()
 
 
@@ -44,11 +49,11 @@ class Compiled(NamedTuple):
 
 
 class Planned(NamedTuple):
-    """A cell's step, planned, with what is needed to hand it a problem's tensors."""
+    """A cell's step, planned, with what is needed to hand it a problem's tensors. It holds no part of the cell, which would never die."""
 
     plan: Plan
     programs: dict[Any, Any]
-    parameters: list[tuple[Any, Any, str]]
+    parameters: list[tuple[Any, str, str]]
     held: list[Tensor]
 
 
@@ -91,6 +96,8 @@ def _passing(problem: Any) -> str | None:
     leaves = [t for t in pytree.tree_leaves((problem.inputs, problem.first, problem.given, problem.context)) if isinstance(t, Tensor)]
     if problem.structure.nodes == 0:
         return "there is nothing to unfold over"
+    if not pytree.tree_leaves(problem.first):
+        return "a cell without a state"
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return "inside torch.compile or torch.jit.trace"
     if torch._C._functorch.peek_interpreter_stack() is not None:
@@ -112,7 +119,7 @@ def _passing(problem: Any) -> str | None:
     return None
 
 
-MODULE = frozenset(torch.nn.Module().__dict__)  # what every module has: told apart below, where it matters
+MODULE = frozenset(torch.nn.Module().__dict__) | {"form"}  # what every module has: told apart below, where it matters
 
 
 def _fingerprint(cell: Cell) -> Any:
@@ -137,10 +144,18 @@ def plan_of(problem: Any) -> Planned | str:
     cell = problem.cell
     key = (_fingerprint(cell), problem.context is not None, problem.draws is not None, pytree.tree_leaves(problem.first)[0].dtype)
     with _lock:
-        mine = _plans.setdefault(cell, {})
+        mine = _plans.setdefault(cell.__dict__.get("form", cell), OrderedDict())  # copies of one form, made for each call, share its plans
         if key not in mine:
             mine[key] = _try(problem, key)
-        return mine[key]
+        return _recent(mine, key, FORMS)
+
+
+def _recent(kept: OrderedDict[Any, Any], key: Any, most: int) -> Any:
+    """The value of a key, now the newest; the oldest goes when there are too many."""
+    kept.move_to_end(key)
+    while len(kept) > most:
+        kept.popitem(last=False)
+    return kept[key]
 
 
 def _try(problem: Any, key: Any) -> Planned | str:
@@ -167,15 +182,15 @@ def _plan(problem: Any, key: Any) -> Planned:
     if any(m._forward_hooks or m._forward_pre_hooks for m in cell.modules()):
         raise Unsupported("hooks on its modules")
     parameters = _tensors(cell)
-    sizes = {n for _, m, name in parameters for n in _fetch(m, name).shape}
+    sizes = {n for _, path, name in parameters for n in _fetch(cell, path, name).shape}
     given = pytree.tree_leaves((problem.inputs, problem.first, problem.context))
     sizes |= {n for t in given if isinstance(t, Tensor) for n in t.shape[1:]}
     rows = next((p for p in PRIMES if all(n % p for n in sizes if n)), None)
     if rows is None:
         raise Unsupported("its sizes leave no number of rows to trace with")
     names, prepared, sequence, step, leaves = _specimen(problem, rows)
-    for label, module, name in parameters:
-        names[label] = _fetch(module, name)
+    for label, path, name in parameters:
+        names[label] = _fetch(cell, path, name)
         prepared.append(label)
     graph, (after, output), held = record(step, names, prepared, rows)
     inputs = {v.attr: v for v in graph.values if v.kind == "input"}
@@ -199,7 +214,8 @@ def _plan(problem: Any, key: Any) -> Planned:
         program = Program(plan, None, double)
         program.forward  # noqa: B018  what cannot be scheduled is known now
         _compiled[known] = Compiled(plan, {(None, double): program})
-    return Planned(*_compiled[known], parameters, held)
+    shared: Compiled = _recent(_compiled, known, KEPT)
+    return Planned(shared.plan, shared.programs, parameters, held)
 
 
 def _text(values: list[Value]) -> str:
@@ -209,8 +225,8 @@ def _text(values: list[Value]) -> str:
     return repr((lines, [number[v] for v in values]))
 
 
-def _tensors(cell: Cell) -> list[tuple[Any, Any, str]]:
-    """All parameters and buffers once: (name in the graph, module, attribute)."""
+def _tensors(cell: Cell) -> list[tuple[Any, str, str]]:
+    """All parameters and buffers once: (name in the graph, path of the module, attribute)."""
     seen: set[int] = set()
     found = []
     for path, module in cell.named_modules():
@@ -218,11 +234,12 @@ def _tensors(cell: Cell) -> list[tuple[Any, Any, str]]:
             for name, tensor in table.items():
                 if tensor is not None and id(tensor) not in seen:
                     seen.add(id(tensor))
-                    found.append((("param", f"{path}.{name}".lstrip(".")), module, name))
+                    found.append((("param", f"{path}.{name}".lstrip(".")), path, name))
     return found
 
 
-def _fetch(module: Any, name: str) -> Tensor:
+def _fetch(cell: Cell, path: str, name: str) -> Tensor:
+    module: Any = cell.get_submodule(path)
     table = module._parameters if name in module._parameters else module._buffers
     return table[name]
 
@@ -284,9 +301,9 @@ def _specimen(problem: Any, rows: int) -> tuple[dict[Any, Tensor], list[Any], li
 def _verify(problem: Any, graph: Any, after: list[Value], output: Value, parameters: Any, held: list[Tensor]) -> None:
     """The recorded step and its derivative have to equal the real ones, on other rows than it was recorded with: a gradient that is not that of the
     operations (a function with a backward of its own, `no_grad` inside the step) is found here."""
-    rows = 3
+    rows, cell = 3, problem.cell
     names, _, _, step, _ = _specimen(problem, rows)
-    tensors = {**names, **{key: _fetch(m, n) for key, m, n in parameters}, **{("held", k): t for k, t in enumerate(held)}}
+    tensors = {**names, **{key: _fetch(cell, path, n) for key, path, n in parameters}, **{("held", k): t for k, t in enumerate(held)}}
     inputs = {v.attr: v for v in graph.values if v.kind == "input" and v.attr in tensors}
     for key, t in names.items():
         if t.is_floating_point() and key[0] != "draw":
@@ -364,7 +381,7 @@ def _run(problem: Any, planned: Planned) -> Any:
 
 
 def _bind(problem: Any, planned: Planned) -> dict[Any, Tensor]:
-    tensors: dict[Any, Tensor] = {key: _fetch(module, name) for key, module, name in planned.parameters}
+    tensors: dict[Any, Tensor] = {key: _fetch(problem.cell, path, name) for key, path, name in planned.parameters}
     tensors |= {("held", n): t for n, t in enumerate(planned.held)}
     for kind, tree in (("x", problem.inputs), ("context", problem.context)):
         tensors |= {(kind, n): leaf for n, leaf in enumerate(pytree.tree_leaves(tree)) if leaf is not None}

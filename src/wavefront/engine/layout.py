@@ -101,6 +101,7 @@ _by_structure: weakref.WeakKeyDictionary[Structure, dict[int, Layout]] = weakref
 _by_key: OrderedDict[Any, Layout] = OrderedDict()
 _lock = threading.Lock()
 KEPT = 64  # layouts of batches of sequences seen lately: the next batch often has the same form
+KEPT_NODES = 1_000_000  # in all of them but the newest, at some 60 bytes each
 
 
 def layout_of(structure: Structure, slots: int) -> Layout:
@@ -109,10 +110,12 @@ def layout_of(structure: Structure, slots: int) -> Layout:
         with _lock:
             found = _by_key.pop(key, None) or Layout(structure, slots)
             _by_key[key] = found
-            if len(_by_key) > KEPT:
-                _by_key.popitem(last=False)
+            nodes = sum(layout.nodes for layout in _by_key.values())
+            while len(_by_key) > 1 and (len(_by_key) > KEPT or nodes > KEPT_NODES):
+                nodes -= _by_key.popitem(last=False)[1].nodes
         return found
-    mine = _by_structure.setdefault(structure, {})
-    if slots not in mine:
-        mine[slots] = Layout(structure, slots)
-    return mine[slots]
+    with _lock:
+        mine = _by_structure.setdefault(structure, {})
+        if slots not in mine:
+            mine[slots] = Layout(structure, slots)
+        return mine[slots]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import lru_cache
 from operator import itemgetter
 from typing import Any
 
@@ -204,7 +204,7 @@ class RNN(_Unfolded, nn.RNN):
         return _holding(_template(cells.Elman, inputs, self.hidden_size, activation=self.nonlinearity), _summed(weights))
 
 
-@cache
+@lru_cache(maxsize=256)
 def _template(kind: Any, inputs: int, units: int, **options: Any) -> Cell:
     """A cell without numbers, kept: the form that parameters are put into."""
     with torch.device("meta"):
@@ -214,6 +214,7 @@ def _template(kind: Any, inputs: int, units: int, **options: Any) -> Cell:
 def _holding(cell: Cell, linears: dict[str, dict[str, Tensor | None]]) -> Cell:
     """A copy of the cell whose linear maps hold these tensors. A copy each time, so that calls in several threads never meet."""
     new = copy.copy(cell)
+    new.__dict__["form"] = cell  # so that it is traced once, not in every call
     new._modules = dict(cell._modules)
     for name, tensors in linears.items():
         linear = copy.copy(cell.get_submodule(name))
