@@ -54,6 +54,13 @@ def test_streamed_is_at_once(name):
         torch.testing.assert_close(output, at_once[:, t], rtol=1e-12, atol=1e-12)
 
 
+def test_a_step_of_a_stream_makes_no_first_state(monkeypatch):
+    net = Recurrent(cells.LSTM(3, 4))
+    state, _ = net.step(None, torch.randn(2, 3))
+    monkeypatch.setattr(cells.LSTM, "initial_state", lambda self, rows: pytest.fail("asked for"))
+    net.step(state, torch.randn(2, 3))
+
+
 def test_streamed_is_at_once_with_a_context():
     torch.manual_seed(0)
     net = Recurrent(wrap.Stack(cells.GRU(3 + 2, 5), cells.LSTM(5, 4))).double()

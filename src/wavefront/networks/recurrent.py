@@ -102,7 +102,8 @@ class Recurrent(nn.Module):
             owner = torch.arange(rows).repeat_interleave(len(latest))
             before = Children(pytree.tree_map(lambda *parts: torch.stack(parts, 1).flatten(0, 1), *latest), owner, rows)
         else:
-            latest += [cell.initial_state(rows)] * (int(cell.slots) - len(latest))
+            missing = int(cell.slots) - len(latest)
+            latest += [cell.initial_state(rows)] * missing if missing else []
             before = latest[0] if cell.slots == 1 else tuple(latest)
         like = pytree.tree_leaves(x)[0]
         drawn = map_draws(lambda draw: draw.sample(draw.shape, like), draws_wanted(cell, rows))
