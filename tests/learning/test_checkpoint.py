@@ -167,6 +167,27 @@ def test_a_damaged_one_is_named_and_the_one_before_is_taken(tmp_path, how, endin
         checkpoints.latest()
 
 
+def test_the_one_that_was_resumed_from_outlives_the_damaged_one(tmp_path):
+    for n in (1, 2):
+        Checkpoints(tmp_path).save(checkpoint(n))
+    damage(tmp_path / "000002.safetensors", "truncated")
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.latest().state["n"] == 1
+    checkpoints.save(checkpoint(3))
+    assert checkpoints.numbers() == [1, 3]
+    damage(tmp_path / "000003.safetensors", "truncated")
+    assert Checkpoints(tmp_path).latest().state["n"] == 1
+
+
+@pytest.mark.parametrize("content", ["[]", "[1]", "3", '"x"', "null", "{}"])
+def test_a_manifest_that_is_other_json_is_damaged(tmp_path, content):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(checkpoint(1))
+    (tmp_path / "000001.json").write_text(content)
+    with pytest.raises(RunError, match=r"000001\.json is damaged"):
+        checkpoints.latest()
+
+
 def test_a_missing_tensor_file_is_named(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(checkpoint(1))

@@ -42,6 +42,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self._damaged: set[int] = set()  # found so by `latest`
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Writes tensors, then the manifest; then drops what is older than the one before. `RunError` if the disk refuses."""
@@ -56,7 +57,7 @@ class Checkpoints:
         path = self._path(number)
         write_whole(path.with_suffix(".safetensors"), tensors)
         write_whole(path, json.dumps({**manifest, "sha256": _hash(_canonical(manifest))}))
-        kept = {number, *before[-1:]}
+        kept = {number, *[old for old in before if old not in self._damaged][-1:]}
         for old in self.folder.iterdir():
             if old.suffix == ".tmp" or (old.stem.isdigit() and int(old.stem) not in kept):
                 old.unlink(missing_ok=True)
@@ -73,6 +74,7 @@ class Checkpoints:
                 return self._load(self._path(number))
             except RunError as error:
                 damaged.append(str(error))
+                self._damaged.add(number)
                 warn(str(error))
         if damaged:
             raise RunError("no checkpoint is whole:\n  " + "\n  ".join(damaged) + "\nStart the run anew with --overwrite.")
@@ -82,7 +84,7 @@ class Checkpoints:
         try:
             manifest = json.loads(path.read_bytes())
             intact = manifest.pop("sha256") == _hash(_canonical(manifest))
-        except (OSError, ValueError, KeyError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
             raise RunError(f"the checkpoint {path} is damaged: {type(error).__name__}: {error}.") from error
         if not intact:
             raise RunError(f"the checkpoint {path} is damaged: its content does not match its hash.")
