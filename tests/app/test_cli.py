@@ -119,6 +119,8 @@ def test_predict_reads_standard_input(finished):
         (["fit", "years", "--epochs", "0", "--out", "none"], 2, "--epochs"),
         (["fit", "years", "--resume", "--overwrite"], 2, "--resume carries a run on, --overwrite replaces it"),
         (["fit", "years", "--resume", "--out", "none"], 1, "holds no run to resume"),
+        (["fit", "years", "--task", "tga", "--out", "none"], 2, "Did you mean 'tag'"),
+        (["fit", "years", "--column", "label=labels", "--column", "token=tokens", "--out", "none"], 2, "Did you mean 'tokens'"),
         (["predict", "none"], 1, "none is no folder"),
         (["show", "."], 1, "has no task.json"),
     ],

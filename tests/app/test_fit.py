@@ -101,6 +101,23 @@ def test_a_dry_run_prints_the_configuration_and_writes_nothing(reviews, tmp_path
     assert not list(tmp_path.iterdir())
 
 
+def test_a_dry_run_is_json_if_asked_and_tells_a_resumed_run_too(finished, reviews, capsys):
+    before = {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*")}
+    fit(reviews, out=finished.folder, resume=True, epochs=30, dry_run=True, as_json=True)
+    config = json.loads(capsys.readouterr().out)
+    assert (config["learning"]["epochs"], config["network"]["units"]) == (30, 8)
+    assert {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*")} == before
+
+
+def test_the_same_command_resumes_whatever_it_said_of_the_data(finished, reviews, tmp_path, capsys):
+    shutil.copytree(finished.folder, tmp_path / "r")
+    config = tmp_path / "r" / "config.toml"
+    config.write_text(config.read_text().replace("[columns]", '[data.kinds]\ntext = "text"\n\n[columns]'))
+    for said in ({"data.kinds.text": "text"}, {"data.kinds": {"text": "text"}}):
+        fit(reviews, out=tmp_path / "r", resume=True, set=said)
+        assert "is finished already" in capsys.readouterr().err
+
+
 def test_the_end_may_be_a_time_everything_included(reviews, tmp_path):
     began = time.monotonic()
     run = fit(reviews, out=tmp_path / "r", minutes=0.12, set={"units": 8}, quiet=True)
@@ -285,6 +302,8 @@ def test_two_do_not_train_in_one_folder(finished, reviews, tmp_path):
     shutil.copytree(finished.folder, tmp_path / "r")
     with locked(tmp_path / "r"), pytest.raises(RunError, match="another process is training"):
         fit(reviews, out=tmp_path / "r", resume=True, epochs=20, quiet=True)
+    for name in ("config.toml", "report.html"):
+        assert (tmp_path / "r" / name).read_bytes() == (finished.folder / name).read_bytes()
 
 
 # Settings

@@ -61,10 +61,11 @@ def test_sentences_and_their_translations_are_not_tags():
 @pytest.mark.parametrize(
     ("task", "columns", "text"),
     [
-        ("tagg", {}, "there is no task 'tagg'. There are: classify, regress, tag"),
+        ("tagg", {}, "there is no task 'tagg'. Did you mean 'tag'\\? There are: classify, regress, tag"),
+        (None, {"lable": "label"}, "no task has a column 'lable'. Did you mean 'label'"),
         (None, {"label": "nope"}, "label=nope: the data has no such column. It has: text \\(text\\), label \\(text\\)"),
         ("regress", {}, "regress cannot tell its columns from .* Name them: input=COLUMN, target=COLUMN"),
-        ("tag", {"input": "text"}, "tag has no column input; it has tokens, labels, text, spans"),
+        ("tag", {"input": "text"}, "tag has no column 'input'. There are: tokens, labels, text, spans"),
     ],
 )
 def test_what_cannot_be_says_what_there_is(task, columns, text):

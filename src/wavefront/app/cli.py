@@ -150,6 +150,7 @@ def fit(
         query=query,
         columns=dict(_pairs(column, "--column")),
         began=BEGAN,
+        as_json=as_json,
     )
     if dry_run:
         return

@@ -70,7 +70,7 @@ def gather(layers: Sequence[tuple[str, Mapping[str, Any]]], network_keys: Sequen
     known += [f"learning.{key}" for key in Settings.model_fields]
     found: dict[str, Any] = {}
     for where, values in layers:
-        for key, value in values.items():
+        for key, value in _flat(values).items():
             found[_full(key, known, where)] = value
     return found
 
@@ -115,7 +115,7 @@ def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in values.items():
         name = f"{before}{key}"
-        if isinstance(value, Mapping) and name not in ("data.kinds",):
+        if isinstance(value, Mapping):
             flat |= _flat(value, f"{name}.")
         else:
             flat[name] = value

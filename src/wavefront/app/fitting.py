@@ -10,13 +10,14 @@ from typing import Any
 
 import tomli_w
 import torch
+from torch import nn
 
 from wavefront.app.config import Data, checked, gather, read_toml, without_none
-from wavefront.app.folder import claim_folder, make_folder, name_of
+from wavefront.app.folder import claim_folder, locked, make_folder, name_of
 from wavefront.app.job import Counted, Job
 from wavefront.app.progress import Progress
 from wavefront.app.run import FORMAT, Run, load, parameters, read_json, task_from
-from wavefront.app.text import plain
+from wavefront.app.text import json_text, plain
 from wavefront.data import Source, open_source
 from wavefront.errors import RunError, SettingsError
 from wavefront.learning import Settings, write_whole
@@ -45,6 +46,7 @@ def fit(
     query: str | None = None,
     columns: Mapping[str, str] | None = None,
     began: float | None = None,
+    as_json: bool = False,
 ) -> Run:
     """Trains a model on a file, a folder or a generator's name, scores it, and leaves it in a folder of its own.
 
@@ -54,7 +56,7 @@ def fit(
     config     a TOML file; `set` holds single settings, {"network.units": 64}; both over the defaults, `set` over the file
     epochs, minutes, seed  short for learning.epochs, learning.minutes, learning.seed. With minutes alone the run takes that time
     resume     carries on where the folder's newest checkpoint is; overwrite: replaces the run in the folder
-    dry_run    trains nothing, writes nothing; prints what would be done
+    dry_run    trains nothing, writes nothing; prints what would be done: the resolved settings, as TOML or `as_json`
     columns    role -> column, where the roles are not certain: {"input": "text", "label": "kind"}
     began      `time.monotonic()` when the minutes began, if that was before the call
 
@@ -78,10 +80,16 @@ def fit(
     folder = Path(out) if out is not None else Path("runs") / name_of(data)
     try:
         if resume:
-            return _resume(folder, given, progress, began, dry_run)
-        if not dry_run:
-            claim_folder(folder, overwrite)
-        return _start(folder, given, progress, began, dry_run, overwrite)
+            run = _resume(folder, given, progress, began, dry_run)
+        else:
+            if not dry_run:
+                claim_folder(folder, overwrite)
+            run = _start(folder, given, progress, began, dry_run, overwrite)
+        if dry_run and "config" in run.metrics:
+            progress.say("")
+            print((json_text if as_json else tomli_w.dumps)(run.metrics["config"]).strip())
+            progress.say(f"\n{run.metrics['parameters']:,} parameters; nothing was trained, nothing was written", "dim")
+        return run
     finally:
         progress.close()
 
@@ -107,10 +115,7 @@ def _start(folder: Path, given: Mapping[str, Any], progress: Progress, began: fl
         "learning": learning.model_dump(),
     }
     if dry_run:
-        progress.say("")
-        print(tomli_w.dumps(config).strip())
-        progress.say(f"\n{parameters(network):,} parameters; nothing was trained, nothing was written", "dim")
-        return Run(folder, task, network, source.describe(), {"data": source.path, "parameters": parameters(network)})
+        return Run(folder, task, network, source.describe(), _planned(source, network, config))
     make_folder(folder, overwrite)
     data = {**source.describe(), "path": source.path, "fingerprint": source.fingerprint()}
     about = {"format": FORMAT, "task": task.name, "data": data, "state": plain(task.state())}
@@ -147,17 +152,27 @@ def _resume(folder: Path, given: Mapping[str, Any], progress: Progress, began: f
     torch.manual_seed(learning.seed)
     network = task.network()
     progress.say(f"{source.path} ({source.format}), {task.name}: {folder} is carried on", "bold")
-    if dry_run:
-        return Run(folder, task, network, about["data"], {"data": source.path, "parameters": parameters(network)})
     config = {
         "task": task.name,
         "data": _section(stored, "data"),
         "columns": task.columns,
         "network": without_none(task.settings.model_dump()),
+        "learning": learning.model_dump(),
     }
-    (folder / "report.html").unlink(missing_ok=True)  # it is there when the run is finished
-    write_whole(folder / "config.toml", tomli_w.dumps({**config, "learning": learning.model_dump()}))
+    if dry_run:
+        return Run(folder, task, network, about["data"], _planned(source, network, config))
+    try:
+        with locked(folder):  # what another process trains with is left as it is
+            (folder / "report.html").unlink(missing_ok=True)  # it is there when the run is finished
+            write_whole(folder / "config.toml", tomli_w.dumps(config))
+    except OSError as error:
+        raise RunError(f"cannot write to {folder}: {error.strerror}. Copy the run to a folder that can be written.") from error
     return Job(folder, source, task, network, learning, about, progress, began, resume=True).run()
+
+
+def _planned(source: Source, network: nn.Module, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a dry run knows of a run."""
+    return {"data": source.path, "parameters": parameters(network), "config": config}
 
 
 def _source(data: Mapping[str, Any]) -> Source:

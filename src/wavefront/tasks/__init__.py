@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from wavefront.errors import SettingsError
@@ -30,16 +31,15 @@ def choose(source: Source, name: str | None = None, columns: Mapping[str, str] |
     """
     columns = dict(columns or {})
     if name is not None and name not in TASKS:
-        raise SettingsError(f"there is no task {name!r}. There are: {', '.join(TASKS)}.")
+        raise SettingsError(f"there is no task {name!r}. {_near(name, list(TASKS))}")
+    roles = list(dict.fromkeys(role for kind, task in TASKS.items() if name in (None, kind) for role in task.roles))
+    if unknown := sorted(set(columns) - set(roles)):
+        raise SettingsError(f"{name or 'no task'} has {'no ' if name else 'a '}column {unknown[0]!r}. {_near(unknown[0], roles)}")
     there = {column.name: column.kind for column in source.columns}
     for role, column in columns.items():
         if column not in there:
             raise SettingsError(f"{role}={column}: the data has no such column. It has: {_listed(there)}.")
     able = {kind: task for kind, task in TASKS.items() if name in (None, kind) and set(columns) <= set(task.roles)}
-    if name is not None and not able:
-        raise SettingsError(
-            f"{name} has no column {', '.join(sorted(set(columns) - set(TASKS[name].roles)))}; it has {', '.join(TASKS[name].roles)}."
-        )
     claims = {kind: claim for kind, task in able.items() if (claim := task.claim(source, columns)) is not None}
     if name is not None:
         if name not in claims:
@@ -57,6 +57,11 @@ def choose(source: Source, name: str | None = None, columns: Mapping[str, str] |
             f"no task can tell its columns from {_listed(there)} in {source.path}. Name a task and its columns: --task classify ..."
         )
     raise SettingsError(f"{source.path} can be learned in more than one way, say which with --task: {options}.")
+
+
+def _near(given: str, known: list[str]) -> str:
+    near = get_close_matches(given, known, 1)
+    return (f"Did you mean {near[0]!r}? " if near else "") + f"There are: {', '.join(known)}."
 
 
 def _listed(columns: Mapping[str, str]) -> str:
