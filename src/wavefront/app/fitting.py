@@ -51,7 +51,7 @@ def fit(
     """Trains a model on a file, a folder or a generator's name, scores it, and leaves it in a folder of its own.
 
     data       what to learn from: CSV, TSV, JSONL, Parquet, CoNLL, CoNLL-U, .ts, UCR, a folder of such with train/valid/test, "years"
-    task       "tag", "classify", "regress"; seen from the data where that is certain
+    task       "tag", "classify", "regress", "tree"; seen from the data where that is certain
     out        the run's folder; runs/<name of the data> unless told
     config     a TOML file; `set` holds single settings, {"network.units": 64}; both over the defaults, `set` over the file
     epochs, minutes, seed  short for learning.epochs, learning.minutes, learning.seed. With minutes alone the run takes that time
