@@ -57,7 +57,7 @@ def test_predictions_name_labels_and_spans_in_the_order_of_the_batch(source, lea
         {"labels": ["O", "O", "O", "O"], "spans": []},
         {"labels": ["O", "O", "B-year"], "spans": [{"start": 2, "end": 3, "label": "year"}]},
     ]
-    assert task.row_text(rows[0], predictions[0]) == "in/O 1950/B-year"
+    assert task.row_text(rows[0], predictions[0]) == "in [year 1950]"
 
 
 def test_batch_mates_do_not_matter(learned):

@@ -253,12 +253,17 @@ class Tag(Task):
         return TagMeter(self)
 
     def row_text(self, row: Mapping[str, Any], prediction: Prediction) -> str:
-        """word/label word/label ...; of a text with spans the text and what was found in it."""
+        """word/label word/label ...; where labels mark spans word [LABEL word word] word; of a text its spans after it."""
         if self.of_text:
             text = row[self.columns["text"]]
             found = ", ".join(f"{text[s['start'] : s['end']]} ({s['label']})" for s in prediction["spans"])
             return f"{text}\t{found or '-'}"
-        return " ".join(f"{token}/{label}" for token, label in zip(row[self.columns["tokens"]], prediction["labels"]))
+        tokens = list(row[self.columns["tokens"]])
+        if not self.scheme:
+            return " ".join(f"{token}/{label}" for token, label in zip(tokens, prediction["labels"]))
+        for span in reversed(prediction["spans"]):  # from the end, so that places before stay what they are
+            tokens[span["start"] : span["end"]] = [f"[{span['label']} {' '.join(tokens[span['start'] : span['end']])}]"]
+        return " ".join(tokens)
 
     def figures(self, meter: Any) -> list[Figure]:
         return meter.figures()
