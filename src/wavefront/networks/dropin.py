@@ -207,7 +207,7 @@ class RNN(_Unfolded, nn.RNN):
 @lru_cache(maxsize=256)
 def _template(kind: Any, inputs: int, units: int, **options: Any) -> Cell:
     """A cell without numbers, kept: the form that parameters are put into."""
-    with torch.device("meta"):
+    with torch._C._DisableFuncTorch(), torch.device("meta"):  # the first call may be inside vmap, which refuses to draw weights
         return kind(inputs, units, **options)
 
 
