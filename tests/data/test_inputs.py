@@ -59,6 +59,23 @@ def test_a_csv_without_the_label_and_with_it(tmp_path):
         list(read_inputs(path, REVIEWS, ["text"]))
 
 
+def test_a_table_as_plain_text_is_refused_by_its_header(tmp_path):
+    for header in ("text,label", "label\ttext", '"text";"label"'):
+        (tmp_path / "a.txt").write_text(f"{header}\ngood,pos\n")
+        with pytest.raises(DataError, match=r"a\.txt, line 1: .* is the header of a table"):
+            list(read_inputs(tmp_path / "a.txt", REVIEWS, ["text"]))
+
+
+def test_a_text_given_as_the_path_is_told_where_it_belongs():
+    with pytest.raises(DataError, match="A text itself is given by standard input"):
+        list(read_inputs("cold soup and a rude waiter", REVIEWS, ["text"]))
+
+
+def test_keys_of_other_names_are_told():
+    with pytest.raises(DataError, match=r"'text' is missing or empty; the model needs it\. There: review"):
+        list(read_inputs([{"review": "good"}], REVIEWS, ["text"]))
+
+
 def test_text_stays_as_it_is(tmp_path):
     (tmp_path / "a.txt").write_text("Good, really.\nBad!\n")
     assert list(read_inputs(tmp_path / "a.txt", REVIEWS, ["text"])) == [{"text": "Good, really."}, {"text": "Bad!"}]

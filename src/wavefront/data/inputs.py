@@ -39,6 +39,8 @@ def read_inputs(path: str | Path | Iterable[Any], like: Mapping[str, Any], neede
 
 
 def _from_file(path: Path, like: Mapping[str, Any], needed: Sequence[str]) -> Iterator[Row]:
+    if " " in str(path) and not path.exists():
+        raise DataError(f"{path}: no such file or folder. A text itself is given by standard input: echo ... | wavefront predict RUN -")
     if path.is_file():
         reader = next((r for r in READERS if r.recognises(path)), None)
         conll = like["format"] in ("conll", "conllu")
@@ -80,11 +82,24 @@ def _from_lines(
     numbered: Iterator[tuple[int, str]], where: str, like: Mapping[str, Any], needed: Sequence[str], objects: bool = False
 ) -> Iterator[Row]:
     for number, line in numbered:
+        if number == 1 and not objects and _is_header(line, like["columns"], needed):
+            raise DataError(
+                f"{where}, line 1: {line!r} is the header of a table, and lines here are plain text or JSON objects. Give the table as a"
+                " file that ends in .csv or .tsv."
+            )
         if line.lstrip().startswith("{") or (objects and line.strip()):
             place = f"{where}, line {number}"
             yield _row(parse(line, place), like, needed, place)
         elif line.strip():
             yield _bare(line, like, needed, f"{where}, line {number}")
+
+
+def _is_header(line: str, columns: Iterable[str], needed: Sequence[str]) -> bool:
+    """Whether a line is nothing but names of columns, several, with those needed among them."""
+    return any(
+        len(names) > 1 and set(needed) <= names <= set(columns)
+        for names in ({cell.strip().strip('"') for cell in line.split(mark)} for mark in ",;\t|")
+    )
 
 
 def _in_memory(values: Iterable[Any], like: Mapping[str, Any], needed: Sequence[str]) -> Iterator[Row]:
@@ -118,13 +133,15 @@ def _row(found: Mapping[str, Any], like: Mapping[str, Any], needed: Sequence[str
             row[name] = as_kind(value, kind, f"{where}, key {name!r}")
             if kind in ("number", "series") and value is not None:
                 row[name], _ = finite(row[name], f"{where}, key {name!r}", like["options"].get("missing", "refuse"))
-    return _complete(row, needed, where)
+    return _complete(row, needed, where, found)
 
 
-def _complete(row: Row, needed: Sequence[str], where: str) -> Row:
+def _complete(row: Row, needed: Sequence[str], where: str, found: Iterable[str] | None = None) -> Row:
+    """The row, if it has what is needed; `found`: the keys that there were, for the message."""
     for name in needed:
         if row.get(name) is None:
-            raise DataError(f"{where}: {name!r} is missing or empty; the model needs it. There: {', '.join(row) or 'nothing'}.")
+            there = ", ".join(row if found is None else found) or "nothing"
+            raise DataError(f"{where}: {name!r} is missing or empty; the model needs it. There: {there}.")
     return row
 
 
