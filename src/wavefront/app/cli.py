@@ -126,6 +126,7 @@ def fit(
       columns.*    which column is what:    columns.label=kind
       network.*    sizes of the network:    see wavefront tasks
       learning.*   how it learns:           learning.learning_rate=0.001  learning.patience=3
+      All of them, with what they would be: wavefront fit DATA --dry-run
     """
     from wavefront.app.config import parse_value
     from wavefront.app.fitting import fit as train
@@ -238,10 +239,10 @@ def cells() -> None:
     """The cells, one line each: what `--set cell=...` takes."""
     from wavefront import cells
 
-    for name in cells.__all__:
-        cell = getattr(cells, name)
-        if isinstance(cell, type) and hasattr(cell, "step"):
-            _out(f"{name.lower():<16}{_first_line(cell)}")
+    there = {name.lower(): cell for name in cells.__all__ if isinstance(cell := getattr(cells, name), type) and hasattr(cell, "step")}
+    width = max(map(len, there)) + 2
+    for name, cell in sorted(there.items()):
+        _out(f"{name:<{width}}{_first_line(cell)}")
 
 
 @app.command()

@@ -28,6 +28,7 @@ __all__ = ["fit"]
 # What may be given anew when a run is carried on: how long and how carefully, not what it is
 HARMLESS = ("epochs", "minutes", "patience", "checkpoint_seconds", "learning_rate", "clip_norm", "clip_value", "nonfinite", "device")
 RESUMABLE = {f"learning.{key}" for key in HARMLESS}
+SHOWN = 10  # files of a folder that were not read: so many by name
 
 
 def fit(
@@ -100,8 +101,10 @@ def _start(folder: Path, given: Mapping[str, Any], progress: Progress, began: fl
     kind, claim = choose(source, given.get("task"), _section(given, "columns"))
     progress.say(f"{source.path} ({source.format})", "bold")
     progress.say(f"{kind.name}: {claim.because}")
-    for file in source.ignored:
+    for file in source.ignored[:SHOWN]:
         progress.say(f"not read: {file}", "dim")
+    if (more := len(source.ignored) - SHOWN) > 0:
+        progress.say(f"not read: {more:,} files more", "dim")
     task = kind(checked(kind.Settings, _section(given, "network"), "network"), claim.columns)
     task.prepare(Counted(source, progress))  # type: ignore[arg-type]
     learning = _learning(task, _section(given, "learning"))
