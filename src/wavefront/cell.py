@@ -247,9 +247,18 @@ def check_state(cell: Cell, state: Any, rows: int) -> None:
     leaves, shapes = pytree.tree_leaves(state), state_leaves(cell.sizes)
     if len(leaves) != len(shapes) or not all(isinstance(leaf, Tensor) for leaf in leaves):
         raise ShapeError(f"{named(cell)} has a state of {len(shapes)} part(s), {cell.sizes}; got {len(leaves)}: {type(state).__name__}.")
-    for leaf, shape in zip(leaves, shapes):
+    like = next((p for p in cell.parameters() if p.is_floating_point()), None)
+    for number, (leaf, shape) in enumerate(zip(leaves, shapes)):
         if tuple(leaf.shape) != (rows, *shape):
             raise ShapeError(
                 f"{named(cell)} expects a state of {[rows, *shape]} (one row per sequence), got {list(leaf.shape)}."
                 " State of another batch? Pass state=None to start anew."
+            )
+        if like is None or (leaf.dtype, leaf.device) == (like.dtype, like.device) or torch.is_autocast_enabled(leaf.device.type):
+            continue
+        own = pytree.tree_leaves(cell.initial_state(1))[number]  # which may be of another dtype than the parameters
+        if (leaf.dtype, leaf.device) != (own.dtype, own.device):
+            raise ShapeError(
+                f"{named(cell)} has a state of {own.dtype} on {own.device}, got {leaf.dtype} on {leaf.device}."
+                f" Convert it: state.to({str(own.device)!r}, {own.dtype})."
             )

@@ -332,6 +332,23 @@ def test_front_t_carries_t_modulo_k_and_resets_do_not_restart_the_clock():
         (lambda: cells.GRU(D, H)(None, torch.randn(7, D).double()), r"parameters of torch.float32, x is torch.float64"),
         (lambda: cells.GRU(D, H)(torch.randn(2, H), torch.randn(7, D)), r"expects a state of \[7, 5\] .*got \[2, 5\]"),
         (lambda: cells.LSTM(D, H)(torch.randn(7, H), torch.randn(7, D)), r"has a state of 2 part\(s\)"),
+        (
+            lambda: cells.GRU(D, H)(torch.zeros(7, H).double(), torch.randn(7, D)),
+            r"state of torch.float32 on cpu, got torch.float64 .*Convert",
+        ),
+        (
+            lambda: Recurrent(cells.GRU(D, H))(torch.randn(2, 5, D), torch.zeros(2, H).long()),
+            r"state of torch.float32 on cpu, got torch.int64",
+        ),
+        (lambda: Recurrent(cells.GRU(D, H))(torch.randn(2, 1, D), resets=[[True]] * 2), r"resets is a bool tensor of \[2, 1\], got a list"),
+        (
+            lambda: Recurrent(cells.GRU(D, H), skips=(3,)).step((torch.zeros(2, H),), torch.randn(2, D)),
+            r"a tuple of 3 states, latest first; got 1",
+        ),
+        (
+            lambda: Bidirectional(cells.GRU(D, H), cells.GRU(D, H))(torch.randn(2, 5, D), torch.zeros(2, H)),
+            r"a pair of states, .*got a Tensor",
+        ),
         (lambda: samples.Decaying(D, H)(None, torch.randn(7, D)), r"expects x to be a Timed of 2 tensors, got one tensor"),
         (lambda: samples.Decaying(D, H)(None, samples.Timed(torch.randn(7, D), torch.randn(6, 1))), r"different numbers of rows"),
         (lambda: cells.GRU(D, -1), "whole numbers of at least 0; got -1"),

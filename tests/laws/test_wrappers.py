@@ -414,6 +414,8 @@ def test_feedback_without_inputs_of_its_own_generates():
         (lambda: wrap.Feedback(cells.GRU(D + H, H), start=torch.zeros(2)), ShapeError, r"start is an output, \[5\]; got \[2\]"),
         (lambda: wrap.Deepened(cells.GRU(D, H), before=(D, 4)), ShapeError, r"\(inputs, ..., 3\); got \(3, 4\)"),
         (lambda: wrap.Deepened(cells.GRU(D, H), shortcut=True), ShapeError, "a shortcut skips the transition"),
+        (lambda: wrap.Residual(5), TypeError, r"wrap.Residual is made from a wavefront.Cell.*got int"),
+        (lambda: wrap.Zoneout(torch.nn.Linear(3, 3)), TypeError, r"wrap.Zoneout is made from a wavefront.Cell.*got Linear"),
     ],
 )
 def test_what_cannot_be_wrapped_is_refused(make, error, text):

@@ -94,6 +94,9 @@ class Recurrent(nn.Module):
         rows = check_inputs(cell, x)
         history = max(self.skips)
         past = (cell.initial_state(rows),) * history if state is None else state if history > 1 else (state,)
+        if history > 1 and (not isinstance(past, (tuple, list)) or len(past) != history):
+            got = len(past) if isinstance(past, (tuple, list)) else f"a {type(past).__name__}"
+            raise ShapeError(f"{named(cell)} over skips={self.skips} carries a tuple of {history} states, latest first; got {got}.")
         for part in past:
             check_state(cell, part, rows)
         latest = [past[d - 1] for d in self.skips]
@@ -193,6 +196,8 @@ class Bidirectional(nn.Module):
         context: Any = None,
         draws: Any = None,
     ) -> tuple[Any, tuple[Any, Any]]:
+        if state is not None and (not isinstance(state, (tuple, list)) or len(state) != 2):
+            raise ShapeError(f"Bidirectional has a pair of states, (forward, backward); got a {type(state).__name__}. None: start anew.")
         states, drawn = state or (None, None), draws or (None, None)
         h, last = self.ahead(x, states[0], lengths, resets, context, drawn[0])
         g, first = self.back(x, states[1], lengths, resets, context, drawn[1])

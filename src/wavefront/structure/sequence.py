@@ -59,8 +59,9 @@ class Sequence(Structure):
 
     def _find_resets(self, resets: Tensor) -> np.ndarray | None:
         """For each row and place in the order of processing, the latest place at or before it that starts anew, -1 if none: [B, T]."""
-        if resets.dtype != torch.bool or tuple(resets.shape) != (self.rows, self.steps):
-            raise ShapeError(f"resets is a bool tensor of [{self.rows}, {self.steps}], got {resets.dtype} of {list(resets.shape)}.")
+        if not isinstance(resets, Tensor) or resets.dtype != torch.bool or tuple(resets.shape) != (self.rows, self.steps):
+            got = f"{resets.dtype} of {list(resets.shape)}" if isinstance(resets, Tensor) else f"a {type(resets).__name__}"
+            raise ShapeError(f"resets is a bool tensor of [{self.rows}, {self.steps}], got {got}.")
         cut = resets.cpu().numpy()
         if not cut.any():
             return None

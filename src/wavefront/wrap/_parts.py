@@ -39,8 +39,14 @@ def hidden_units(cell: Cell, who: str) -> int:
     return sizes if isinstance(sizes, int) else sizes[0]
 
 
+def check_cell(cell: Any, who: str) -> None:
+    if not isinstance(cell, Cell):
+        raise TypeError(f"{who} is made from a wavefront.Cell, such as cells.GRU(8, 8); got {type(cell).__name__}.")
+
+
 def vector_inputs(cell: Cell, who: str) -> int:
     """The size of the one vector that the cell takes."""
+    check_cell(cell, who)
     if not isinstance(cell.inputs, int):
         raise ShapeError(f"{who} wants a cell whose input is one vector, {named(cell)} takes {cell.inputs}.")
     return cell.inputs

@@ -38,9 +38,9 @@ class Zoneout(Wrapper):
     """
 
     def __init__(self, cell: Cell, p: Any = 0.1):
+        super().__init__(cell)
         if cell.slots == "any":
             raise ShapeError(f"wrap.Zoneout keeps the old state of a node; {named(cell)} takes any number of states.")
-        super().__init__(cell)
         parts = len(state_leaves(cell.sizes))
         each = [p] * parts if isinstance(p, (int, float)) else pytree.tree_leaves(p)
         if len(each) != parts:
