@@ -26,7 +26,7 @@ demo: $(READY)
 	$(BIN)/wavefront predict runs/demo examples/years.txt
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not learning' -W ignore::UserWarning
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not learning'
 
 test-learning: $(READY)
 	$(BIN)/python -m pytest -m learning

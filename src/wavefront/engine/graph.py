@@ -235,22 +235,8 @@ def is_const(v: Value, number: float) -> bool:
     return v.kind == "const" and v.attr == number
 
 
-def order(values: Iterable[Value]) -> list[Value]:
-    """The values and all that they are computed from, each after its arguments."""
-    seen: dict[Value, None] = {}
-    todo = [(v, False) for v in values][::-1]
-    while todo:
-        v, done = todo.pop()
-        if done:
-            seen.setdefault(v)
-        elif v not in seen:
-            todo.append((v, True))
-            todo += [(a, False) for a in reversed(v.args) if a not in seen]
-    return list(seen)
-
-
-def needed(values: Iterable[Value], known: Iterable[Value] = ()) -> list[Value]:
-    """What has to be computed for the values, in order, once the known ones are there."""
+def needed(values: Iterable[Value], known: Iterable[Value] = (), rows_only: bool = False) -> list[Value]:
+    """What has to be computed for the values, in order, once the known ones are there; `rows_only`: nothing that a prepared value is made of."""
     seen: dict[Value, None] = dict.fromkeys(known)
     before = len(seen)
     todo = [(v, False) for v in values][::-1]
@@ -260,8 +246,14 @@ def needed(values: Iterable[Value], known: Iterable[Value] = ()) -> list[Value]:
             seen.setdefault(v)
         elif v not in seen:
             todo.append((v, True))
-            todo += [(a, False) for a in reversed(v.args) if a not in seen]
+            if v.rows or not rows_only:
+                todo += [(a, False) for a in reversed(v.args) if a not in seen]
     return list(seen)[before:]
+
+
+def order(values: Iterable[Value]) -> list[Value]:
+    """The values and all that they are computed from, each after its arguments."""
+    return needed(values)
 
 
 def evaluate(values: Iterable[Value], env: dict[Value, Tensor], like: Tensor, rows: int) -> list[Tensor]:

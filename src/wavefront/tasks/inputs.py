@@ -14,7 +14,9 @@ from torch import Tensor
 
 from wavefront.data import Vocabulary
 from wavefront.errors import DataError
+from wavefront.networks.embedding import Symbols, Words
 from wavefront.tasks.spans import tokens_of
+from wavefront.tasks.task import cell_maker
 
 __all__ = ["Input", "SeriesInput", "SymbolInput", "padded"]
 
@@ -324,3 +326,11 @@ def input_from_state(state: Mapping[str, Any]) -> SymbolInput | SeriesInput:
 def about(n: float, low: int, high: int) -> int:
     """n within limits, rounded to a power of two: a size chosen from data."""
     return max(low, min(high, 2 ** round(math.log2(max(n, 1)))))
+
+
+def symbol_reader(source: SymbolInput, settings: Any) -> Words | Symbols:
+    """What turns symbols into vectors, as the settings say: by what they are, and by how they are written."""
+    if not settings.spelling:
+        return Symbols(source.counts, settings.word_size, settings.rare)
+    letters = (len(source.letters), settings.letter_size, settings.letter_units, cell_maker(settings.letter_cell))
+    return Words(source.counts, settings.word_size, *letters, rare=settings.rare, dropout=settings.dropout)

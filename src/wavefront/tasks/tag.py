@@ -15,11 +15,10 @@ from torch import Tensor, nn
 from wavefront.data import Labels
 from wavefront.errors import DataError
 from wavefront.networks.crf import CRF
-from wavefront.networks.embedding import Symbols, Words
 from wavefront.networks.encoder import Encoder
 from wavefront.networks.tagger import Tagger
 from wavefront.tasks.baselines import fixed_length_tagger, lonely_word_tagger
-from wavefront.tasks.inputs import SymbolInput, about, padded
+from wavefront.tasks.inputs import SymbolInput, about, padded, symbol_reader
 from wavefront.tasks.metrics import Confusion, SpanCounts
 from wavefront.tasks.spans import Span, follows, iob2_of, scheme_of, spans_of, tags_of, tokens_of
 from wavefront.tasks.task import (
@@ -208,20 +207,7 @@ class Tag(Task):
 
     def network(self) -> nn.Module:
         s = self.settings
-        reader: Words | Symbols
-        if s.spelling:
-            reader = Words(
-                self.input.counts,
-                s.word_size,
-                len(self.input.letters),
-                s.letter_size,
-                s.letter_units,
-                cell_maker(s.letter_cell),
-                rare=s.rare,
-                dropout=s.dropout,
-            )
-        else:
-            reader = Symbols(self.input.counts, s.word_size, s.rare)
+        reader = symbol_reader(self.input, s)
         encoder = Encoder(reader.outputs, s.units, s.layers, cell_maker(s.cell), s.dropout)
         crf = CRF(len(self.labels), self._allowed()) if s.decoder == "crf" else None
         return Tagger(reader, encoder, len(self.labels), crf, s.dropout)

@@ -18,7 +18,7 @@ from wavefront.networks.classifier import Committee, SequenceReadout
 from wavefront.networks.convolution import Series
 from wavefront.networks.embedding import Symbols, Words
 from wavefront.networks.encoder import Encoder
-from wavefront.tasks.inputs import SeriesInput, SymbolInput, about
+from wavefront.tasks.inputs import SeriesInput, SymbolInput, about, symbol_reader
 from wavefront.tasks.task import Batch, Example, Task, cell_maker, in_row
 
 if TYPE_CHECKING:
@@ -159,19 +159,8 @@ class WholeSequence(Task):
         reader: Series | Words | Symbols
         if isinstance(self.input, SeriesInput):
             reader = Series(self.input.features, s.channels, s.widths, s.strides, noise=s.noise, stretch=s.stretch)
-        elif s.spelling:
-            reader = Words(
-                self.input.counts,
-                s.word_size,
-                len(self.input.letters),
-                s.letter_size,
-                s.letter_units,
-                cell_maker(s.letter_cell),
-                rare=s.rare,
-                dropout=s.dropout,
-            )
         else:
-            reader = Symbols(self.input.counts, s.word_size, s.rare)
+            reader = symbol_reader(self.input, s)
         encoder = Encoder(reader.outputs, s.units, s.layers, cell_maker(s.cell), s.dropout)
         return SequenceReadout(reader, encoder, self.outputs, s.dropout)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from wavefront.engine.graph import ELEMENTWISE, Unsupported, Value
+from wavefront.engine.graph import ELEMENTWISE, Unsupported, Value, needed
 
 __all__ = ["Group", "Item", "Place", "Schedule"]
 
@@ -74,7 +74,11 @@ class Schedule:
     def __init__(self, sources: dict[Value, Place], outputs: Iterable[tuple[Value, Place, bool]]):
         self.sources = sources
         self.outputs = list(outputs)
-        self.values = [v for v in _inside((v for v, _, _ in self.outputs), sources) if v.rows or v.kind not in ("const", "torch", "input")]
+        self.values = [
+            v
+            for v in needed((v for v, _, _ in self.outputs), sources, rows_only=True)
+            if v.rows or v.kind not in ("const", "torch", "input")
+        ]
         for v in self.values:
             if v.kind == "mm" and len(v.shape) != 1:
                 raise Unsupported("a product of a matrix per row with a parameter")
@@ -238,19 +242,3 @@ def _maps(v: Value) -> bool:
     a = v.args[0]
     drop = [n for n in v.shape if n != 1]
     return len(a.shape) <= 1 or drop == [n for n in a.shape if n != 1]
-
-
-def _inside(values: Iterable[Value], sources: dict[Value, Place]) -> list[Value]:
-    """What has to be computed from the sources, in order."""
-    seen: dict[Value, None] = dict.fromkeys(sources)
-    before = len(seen)
-    todo = [(v, False) for v in values][::-1]
-    while todo:
-        v, done = todo.pop()
-        if done:
-            seen.setdefault(v)
-        elif v not in seen:
-            todo.append((v, True))
-            if v.rows:
-                todo += [(a, False) for a in reversed(v.args) if a not in seen]
-    return list(seen)[before:]
