@@ -497,3 +497,16 @@ def test_trees_and_stacks_use_the_same_kernel():
     net = Recurrent(wrap.Stack(cells.LSTM(3, 5), wrap.Residual(cells.GRU(5, 5))), skips=(1,)).double()
     x = torch.randn(3, 9, 3, dtype=torch.float64, requires_grad=True)
     close(results(net, "compiled", x, lengths=[9, 2, 5]), results(net, "reference", x, lengths=[9, 2, 5]))
+
+
+def test_a_call_that_cannot_be_compiled_says_so_once():
+    from wavefront.engine import fallbacks
+
+    net, x = Recurrent(cells.GRU(3, 4)), torch.randn(2, 6, 3)
+    fallbacks.pop("under autocast", None)
+    with torch.autocast("cpu", torch.bfloat16), pytest.warns(UserWarning, match="reference loop, slowly: under autocast"):
+        net(x)
+    with torch.autocast("cpu", torch.bfloat16), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        net(x)
+    assert fallbacks["under autocast"] == 2

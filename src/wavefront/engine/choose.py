@@ -36,6 +36,8 @@ KEPT = (
 )
 FORMS = 16  # plans of one cell: it may change its mode, its dtype, its attributes
 
+SLOW = ("under autocast", "tensors on", "dtypes", "a tensor of type")  # reasons in a call that a user may not know of: warned of once
+
 _plans: weakref.WeakKeyDictionary[Cell, OrderedDict[Any, Planned | str]] = weakref.WeakKeyDictionary()
 _compiled: OrderedDict[Any, Compiled] = OrderedDict()  # by what the step does, so that equal cells share it
 _lock = threading.RLock()
@@ -86,6 +88,8 @@ def choose(problem: Any, backend: str, reference: Callable[[Any], Any]) -> Any:
         reason = planned
     if backend == "compiled":
         raise BackendError(f"{named(problem.cell)} cannot run compiled: {reason}. backend='auto' runs it in the reference loop.")
+    if reason.startswith(SLOW) and reason not in fallbacks:
+        warnings.warn(f"{named(problem.cell)} runs in the reference loop, slowly: {reason}.", stacklevel=5)
     fallbacks[reason] += 1
     runs["reference"] += 1
     return reference(problem)
