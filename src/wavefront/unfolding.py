@@ -113,8 +113,8 @@ def reference(problem: Problem) -> tuple[Tensor, tuple[Any, ...]]:
         drawn = None
         if draws is not None:
             drawn = map_draws(lambda d, v, f=front, n=number: _at(d, v, f, n, states), wanted, draws)
-        new, output = advance(cell, before, x, drawn, structure.start + number)
-        _check_step(cell, new, output, front.stop - front.start, spec)
+        result = advance(cell, before, x, drawn, structure.start + number)
+        new, output = _check_step(cell, result, front.stop - front.start, spec)
         states.blocks.append(pytree.tree_leaves(new))
         outputs.append(output)
     ends = tuple(pytree.tree_unflatten(states.gather(places), spec) for places in finder.ends())
@@ -296,8 +296,11 @@ def _check_draws(cell: Cell, structure: Structure, draws: Any) -> None:
     map_draws(check, cell.draws(1), draws)
 
 
-def _check_step(cell: Cell, new: Any, output: Any, rows: int, spec: Any) -> None:
+def _check_step(cell: Cell, result: Any, rows: int, spec: Any) -> tuple[Any, Tensor]:
     """A step of somebody's own cell may return anything: say so here, not three layers further down."""
+    if type(result) is not tuple or len(result) != 2:
+        raise ShapeError(f"{named(cell)}.step has to return two things, (state, output); it returned one {type(result).__name__}.")
+    new, output = result
     leaves, found = pytree.tree_flatten(new)
     if found != spec:
         raise ShapeError(
@@ -309,3 +312,4 @@ def _check_step(cell: Cell, new: Any, output: Any, rows: int, spec: Any) -> None
     if not isinstance(output, Tensor) or tuple(output.shape) != (rows, cell.outputs):
         got = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise ShapeError(f"{named(cell)}.step returned an output of {got}; it declares {[rows, cell.outputs]}.")
+    return new, output

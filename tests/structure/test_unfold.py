@@ -221,3 +221,12 @@ def test_a_step_that_breaks_its_word_is_named():
 
     with pytest.raises(ShapeError, match=r"Wrong\(inputs=3\).step returned a state of another form"):
         Recurrent(Wrong(3, 4))(torch.randn(2, 4, 3))
+
+
+def test_a_step_that_returns_its_state_alone_is_told_what_to_return():
+    class Short(Echo):
+        def step(self, state, x):
+            return state
+
+    with pytest.raises(ShapeError, match=r"Short\(inputs=3\).step has to return two things, \(state, output\); it returned one Tensor"):
+        Recurrent(Short(3, 4))(torch.randn(2, 4, 3))
