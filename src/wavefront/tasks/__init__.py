@@ -43,9 +43,11 @@ def choose(source: Source, name: str | None = None, columns: Mapping[str, str] |
     claims = {kind: claim for kind, task in able.items() if (claim := task.claim(source, columns)) is not None}
     if name is not None:
         if name not in claims:
+            open_roles = [role for role in TASKS[name].roles[:2] if role not in columns] or list(TASKS[name].roles[:2])
             raise SettingsError(
                 f"{name} cannot tell its columns from {_listed(there)} in {source.path}. Name them: "
-                + ", ".join(f"{role}=COLUMN" for role in TASKS[name].roles[:2])
+                + " ".join(f"--column {role}=COLUMN" for role in open_roles)
+                + _as_series(there)
             )
         return TASKS[name], claims[name]
     certain = [kind for kind, claim in claims.items() if claim.certain]
@@ -54,7 +56,8 @@ def choose(source: Source, name: str | None = None, columns: Mapping[str, str] |
     options = "; ".join(f"{kind} ({claim.because})" for kind, claim in claims.items())
     if not claims:
         raise SettingsError(
-            f"no task can tell its columns from {_listed(there)} in {source.path}. Name a task and its columns: --task classify ..."
+            f"no task can tell its columns from {_listed(there)} in {source.path}. Name a task and its columns: --task classify"
+            f" --column input=COLUMN --column label=COLUMN{_as_series(there)}"
         )
     raise SettingsError(f"{source.path} can be learned in more than one way, say which with --task: {options}.")
 
@@ -62,6 +65,14 @@ def choose(source: Source, name: str | None = None, columns: Mapping[str, str] |
 def _near(given: str, known: list[str]) -> str:
     near = get_close_matches(given, known, 1)
     return (f"Did you mean {near[0]!r}? " if near else "") + f"There are: {', '.join(known)}."
+
+
+def _as_series(columns: Mapping[str, str]) -> str:
+    """What to say where several columns of numbers may be meant as one input."""
+    numbers = [name for name, kind in columns.items() if kind == "number"]
+    if len(numbers) < 2:
+        return "."
+    return f'. Several columns of numbers are one series with --set \'data.series=["{numbers[0]}", "{numbers[1]}"]\'.'
 
 
 def _listed(columns: Mapping[str, str]) -> str:
