@@ -8,7 +8,7 @@ import pytest
 
 from app.small import write_reviews
 from wavefront.app.run import load
-from wavefront.errors import DataError, RunError
+from wavefront.errors import DataError, RunError, TrainingError
 
 
 def test_inputs_of_all_kinds_give_the_same_in_their_order(finished, tmp_path):
@@ -114,3 +114,15 @@ def test_another_format_or_a_task_that_names_code(copied):
     (copied / "task.json").write_text(json.dumps({**about, "task": "os.system"}))
     with pytest.raises(RunError, match=r"is of the task 'os.system'"):
         load(copied)
+
+
+def test_memory_that_runs_out_at_use_says_what_to_do(finished, reviews, monkeypatch):
+    def greedy(*arguments):
+        raise MemoryError
+
+    monkeypatch.setattr(finished.task, "predict", greedy)
+    with pytest.raises(TrainingError, match="memory ran out in a prediction for 1 rows at once"):
+        finished.predict(["a lovely room"])
+    monkeypatch.setattr(finished.task, "assess", greedy)
+    with pytest.raises(TrainingError, match="memory ran out in the scoring of rows 1 to "):
+        finished.score(reviews)

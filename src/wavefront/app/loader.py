@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from wavefront.data import Store, batches
+from wavefront.learning import memory_guarded
 from wavefront.tasks import Batch, Meter, Task
 
 __all__ = ["WIDE", "Loader", "score"]
@@ -55,6 +56,7 @@ def score(task: Task, network: Any, loader: Loader) -> Meter:
     """The meter of a task after all batches. The network has to be in evaluation mode."""
     meter = task.meter()
     for batch in loader:
-        predictions, loss, items = task.assess(network, batch)
+        with memory_guarded(f"the scoring of {len(batch)} rows", "Lower learning.batch_size, or leave out the longest rows."):
+            predictions, loss, items = task.assess(network, batch)
         meter.add(batch, predictions, loss, items)
     return meter

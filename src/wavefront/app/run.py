@@ -15,12 +15,13 @@ from torch import nn
 from wavefront.app.text import count, duration, epochs, number, scores_table
 from wavefront.data import open_source, read_inputs
 from wavefront.errors import DataError, RunError
-from wavefront.learning import load_weights
+from wavefront.learning import load_weights, memory_guarded
 from wavefront.tasks import TASKS, Task
 
 __all__ = ["FORMAT", "Run", "load", "parameters", "read_json", "task_from"]
 
 FORMAT = 1  # of a run folder
+FEWER = "Leave out the longest rows, or split them; from Python, `run.predictions(inputs, at_once=8)` takes fewer at once."
 
 
 class Run:
@@ -47,8 +48,10 @@ class Run:
         rows = read_inputs(inputs, self._like, needed)
         while chunk := list(islice(rows, at_once)):
             seen = [{name: row[name] for name in needed} for row in chunk]
-            batch = self.task.collate([self.task.encode(row) for row in seen]).to(self._device)
-            yield from zip(seen, self.task.predict(self.network, batch))
+            with memory_guarded(f"a prediction for {len(seen)} rows at once", FEWER):
+                batch = self.task.collate([self.task.encode(row) for row in seen]).to(self._device)
+                found = self.task.predict(self.network, batch)
+            yield from zip(seen, found)
 
     def score(self, data: str | Path, split: str | None = None, query: str | None = None) -> dict[str, Any]:
         """The metrics on the rows of a file, a folder or a database's `query`, which need their targets: on `split`; or on its test split,
@@ -69,8 +72,9 @@ class Run:
         meter, scored = self.task.meter(), 0
         rows = source.rows(split)
         while chunk := list(islice(rows, 64)):
-            batch = self.task.collate([self.task.encode(row) for row in chunk]).to(self._device)
-            predictions, loss, items = self.task.assess(self.network, batch)
+            with memory_guarded(f"the scoring of rows {scored + 1} to {scored + len(chunk)}", FEWER):
+                batch = self.task.collate([self.task.encode(row) for row in chunk]).to(self._device)
+                predictions, loss, items = self.task.assess(self.network, batch)
             meter.add(batch, predictions, loss, items)
             scored += len(chunk)
         if not scored:

@@ -4,6 +4,7 @@ from wavefront.learning.checkpoint import Checkpoint, Checkpoints
 from wavefront.learning.clip import clip_gradient, random_gradient
 from wavefront.learning.events import Log, read_log
 from wavefront.learning.files import write_whole
+from wavefront.learning.memory import memory_guarded
 from wavefront.learning.optimizer import Average, optimizer_for
 from wavefront.learning.schedule import rate
 from wavefront.learning.settings import Settings
@@ -24,6 +25,7 @@ __all__ = [
     "Trainer",
     "clip_gradient",
     "load_weights",
+    "memory_guarded",
     "optimizer_for",
     "random_gradient",
     "rate",

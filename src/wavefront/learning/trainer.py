@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from wavefront.errors import RunError, TrainingError
 from wavefront.learning.checkpoint import Checkpoint, Checkpoints
 from wavefront.learning.clip import clip_gradient, random_gradient
+from wavefront.learning.memory import memory_guarded
 from wavefront.learning.optimizer import Average, optimizer_for
 from wavefront.learning.schedule import rate
 from wavefront.learning.settings import Settings
@@ -126,6 +127,7 @@ class Trainer:
                     self._epoch()
                 self._leave()
         except TrainingError:
+            self.optimizer.zero_grad(set_to_none=True)  # the memory of the gradients is free for whoever tries again
             self.keep()
             raise
         self.keep()
@@ -153,20 +155,12 @@ class Trainer:
     def _step(self, batches: Sequence[Any]) -> None:
         """One batch: loss, gradient, clipping, a step of the optimiser."""
         at, settings, parameters = self.at, self.settings, list(self.network.parameters())
-        try:
+        with memory_guarded(lambda: self._named(batches), self._memory_remedy()):
             loss, items = self.loss(batches[at.batch])
             self.optimizer.zero_grad(set_to_none=True)
             if items:
                 loss.backward()
             value, norm = loss.item(), clip_gradient(parameters, settings.clip_norm, settings.clip_value)
-        except (MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error):
-                raise
-            self.optimizer.zero_grad(set_to_none=True)
-            raise TrainingError(
-                f"memory ran out in {self._named(batches)}. Lower learning.batch_size (now {settings.batch_size}) or the sizes of the"
-                " network, or leave out the longest sequences."
-            ) from error
         if items and not (math.isfinite(value) and math.isfinite(norm)):
             self._not_finite(value, norm, batches)
             random_gradient(parameters, settings.clip_norm)
@@ -190,7 +184,8 @@ class Trainer:
         if self.evaluate:
             began = time.monotonic()
             try:
-                with self._as_scored(), torch.random.fork_rng(), self.interrupts.at_once():
+                guard = memory_guarded("the scoring of the validation data", self._memory_remedy())
+                with self._as_scored(), torch.random.fork_rng(), self.interrupts.at_once(), guard:
                     metrics = self.evaluate()
             except Interrupted:  # the checkpoint is of before the evaluation, which is then made anew
                 self._save()
@@ -291,6 +286,11 @@ class Trainer:
             remedies.append("learning.nonfinite=random_step")
         return f"{kept} Remedies: {', '.join(remedies)}; or look at that batch for values far from the others."
 
+    def _memory_remedy(self) -> str:
+        return (
+            f"Lower learning.batch_size (now {self.settings.batch_size}) or the sizes of the network, or leave out the longest sequences."
+        )
+
     def _named(self, batches: Sequence[Any]) -> str:
         describe = getattr(batches, "describe", None)
         name = f"batch {self.at.batch + 1} of {len(batches)} in epoch {self.at.epoch + 1}"
@@ -390,12 +390,6 @@ class Trainer:
                 yield
         finally:
             self.network.train()
-
-
-def _out_of_memory(error: Exception) -> bool:
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    return "can't allocate memory" in str(error) or "not enough memory" in str(error)
 
 
 def _random_states() -> dict[str, Tensor]:
