@@ -125,7 +125,8 @@ class WholeSequence(Task):
             epochs = max(5, ceil(updates / ceil(rows / batch)))
         else:
             batch = 32 if rows < 20_000 else 64
-            epochs = max(5, min(60, ceil(8000 / ceil(rows / batch))))
+            updates = 8000 if self.settings.pieces == "characters" else 4000  # what letters mean takes longer to learn
+            epochs = max(5, min(60, ceil(updates / ceil(rows / batch))))
         return {
             "learning_rate": 3e-3,
             "batch_size": batch,
