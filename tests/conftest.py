@@ -1,4 +1,4 @@
-"""Tests repeat to the bit: one thread, fixed seeds, hypothesis without chance."""
+"""Tests repeat: fixed seeds, hypothesis without chance."""
 
 import pytest
 import torch
