@@ -3,36 +3,10 @@
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
-from torch import nn
 
-from wavefront import Cell, Sequence, ShapeError, unfold
+from structure.sample_cells import ChildSum, Echo
+from wavefront import Sequence, ShapeError, unfold
 from wavefront.structure import Graph
-
-
-class Echo(Cell):
-    """k predecessors, each with weights of its own."""
-
-    def __init__(self, inputs, units, slots):
-        super().__init__(inputs, state=units, slots=slots)
-        self.U = nn.Linear(inputs, units)
-        self.W = nn.ModuleList(nn.Linear(units, units, bias=False) for _ in range(slots))
-
-    def step(self, state, x):
-        h = (self.U(x) + sum(W(s) for W, s in zip(self.W, (state,) if self.slots == 1 else state))).tanh()
-        return h, h
-
-
-class Gated(Cell):
-    """Any number of predecessors."""
-
-    def __init__(self, inputs, units):
-        super().__init__(inputs, state=units, slots="any")
-        self.U, self.W = nn.Linear(inputs, units), nn.Linear(units, units)
-
-    def step(self, children, x):
-        gate = (children.expand(self.U(x)) + self.W(children.states)).sigmoid()
-        h = (self.U(x) + children.sum(gate * children.states)).tanh()
-        return h, h
 
 
 @st.composite
@@ -67,7 +41,7 @@ def recursion(cell, before, x, given):
 @given(graphs(), st.booleans(), st.booleans(), st.integers(0, 99))
 def test_fronts_equal_recursion(batch, any_number, with_state, seed):
     torch.manual_seed(seed)
-    cell = (Gated(3, 4) if any_number else Echo(3, 4, slots=3)).double()
+    cell = (ChildSum(3, 4) if any_number else Echo(3, 4, slots=3)).double()
     graph = Graph.lists(batch)
     x = torch.randn(graph.nodes, 3, dtype=torch.double, requires_grad=True)
     state = torch.randn(len(batch), 4, dtype=torch.double, requires_grad=True) if with_state else None
@@ -151,7 +125,7 @@ def test_a_long_line_and_a_wide_fan_cost_what_their_edges_cost():
     assert len(long.sizes) == 100_000
     fan = Graph(range(10_000), [10_000] * 10_000, nodes=10_001)
     assert fan.sizes.tolist() == [10_000, 1]
-    cell = Gated(2, 3).double()
+    cell = ChildSum(2, 3).double()
     x = torch.randn(10_001, 2, dtype=torch.double)
     _, last = unfold(cell, fan, fan.pack(x))
     leaves = cell.U(x[:-1]).tanh()

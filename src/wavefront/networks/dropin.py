@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from operator import itemgetter
@@ -30,9 +31,9 @@ class _Unfolded(nn.RNNBase):
         super().__init__(*args, **kwargs)
         self.backend = backend
 
+    @abstractmethod
     def _cell(self, inputs: int, weights: dict[str, Tensor]) -> Cell:
         """The cell of one layer and direction, holding this module's parameters."""
-        raise NotImplementedError
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """As torch's: input [T, B, input_size] ([B, T, ...] with batch_first; [T, input_size] alone), or a PackedSequence; hx the first state."""
