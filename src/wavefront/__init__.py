@@ -30,6 +30,7 @@ _HOMES = {
     "ShapeError": "wavefront.errors",
     "Tree": "wavefront.structure",
     "WavefrontError": "wavefront.errors",
+    "convert": "wavefront.networks",
     "draw": "wavefront.inspect",
     "fit": "wavefront.app.fitting",
     "load": "wavefront.app.run",

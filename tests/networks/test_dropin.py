@@ -319,3 +319,16 @@ def test_a_packed_sequence_keeps_its_order(pair):
 def test_backend_by_name_reaches_unfold():
     with pytest.raises(RuntimeError, match="backend"):
         LSTM(3, 4, backend="nonsense")(torch.zeros(5, 2, 3))
+
+
+def test_where_torch_has_a_kernel_for_the_whole_cell_it_is_used(pair, monkeypatch):
+    """As for CUDA tensors, on this device: the call is torch's own, unless a backend is asked for by name."""
+    ours, theirs = pair
+    calls = []
+    monkeypatch.setattr("wavefront.networks.dropin.TORCHS_OWN", {"cpu"})
+    monkeypatch.setattr(theirs, "forward", lambda self, input, hx=None: calls.append(input) or "torch's")
+    x = torch.randn(5, 2, 3)
+    assert ours(3, 4)(x) == "torch's"
+    assert ours(3, 4)(pack_sequence([x[:, 0]])) == "torch's"
+    assert ours(3, 4, backend="reference")(x)[0].shape == (5, 2, 4)
+    assert len(calls) == 2

@@ -4,6 +4,7 @@ from wavefront.networks.attending import Attending
 from wavefront.networks.attention import Additive, Attention, Dot, General, Memory, Monotonic, coverage_loss
 from wavefront.networks.bridge import Bridge
 from wavefront.networks.classifier import Committee, SequenceReadout
+from wavefront.networks.conversion import convert
 from wavefront.networks.convolution import MultiScale, Series
 from wavefront.networks.crf import CRF
 from wavefront.networks.deep import Deep
@@ -55,5 +56,6 @@ __all__ = [
     "TreeReader",
     "TreeReadout",
     "Words",
+    "convert",
     "coverage_loss",
 ]

@@ -21,6 +21,8 @@ from wavefront.unfolding import unfold
 
 __all__ = ["GRU", "LSTM", "RNN"]
 
+TORCHS_OWN = {"cuda"}  # devices for which torch has these very cells as one kernel (cuDNN)
+
 
 class _Unfolded(nn.RNNBase):
     """What the three share. All but `forward` is torch's own: the parameters and their start, the checks, pickling, `repr`."""
@@ -38,6 +40,8 @@ class _Unfolded(nn.RNNBase):
     def forward(self, input: Any, hx: Any = None) -> Any:
         """As torch's: input [T, B, input_size] ([B, T, ...] with batch_first; [T, input_size] alone), or a PackedSequence; hx the first state."""
         self._update_flat_weights()
+        if self.backend == "auto" and (input.data if isinstance(input, PackedSequence) else input).device.type in TORCHS_OWN:
+            return super().forward(input, hx)
         if isinstance(input, PackedSequence):
             return self._forward_packed(input, hx)
         if input.dim() not in (2, 3):
