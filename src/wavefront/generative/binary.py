@@ -47,7 +47,7 @@ class NADE(Output):
 
         p(yᵢ = 1 | y_<i, o) = σ(b(o)ᵢ + Rᵢ h(i))        h(i) = σ(a(o) + Σ_{j<i} W_j yⱼ)
 
-    a and b are linear in o; `units` is the size of h. `log_prob` does all i at once: its memory is size × units for each y.
+    a and b are linear in o; `units` is the size of h. `log_prob` does all i at once, in memory of ones in y × units: y are zeros and ones.
     `mode` takes each element by what is more probable given those before: not always the mode of the whole.
 
     >>> output = NADE(5, size=3, units=4)
@@ -65,10 +65,14 @@ class NADE(Output):
 
     def log_prob(self, o: Tensor, y: Tensor) -> Tensor:
         y = y.to(o.dtype)
-        seen = (y[..., None] * self.W).cumsum(-2)  # [..., size, units], of the elements up to and with i
-        before = F.pad(seen[..., :-1, :], (0, 0, 1, 0))
-        h = (self.a(o)[..., None, :] + before).sigmoid()
-        logits = self.b(o) + (h * self.R).sum(-1)
+        # h(i) changes only after an element that is 1: of each y there are as many different h as ones in it, and one
+        ones = int(y.sum(-1).max()) if y.numel() else 0
+        on, place = y.sort(dim=-1, descending=True, stable=True)  # the ones, in their order, come first
+        added = on[..., :ones, None] * F.embedding(place[..., :ones], self.W)
+        h = (self.a(o)[..., None, :] + F.pad(added.cumsum(-2), (0, 0, 1, 0))).sigmoid()  # [..., ones + 1, units]
+        each = h @ self.R.T  # what each h says of every element
+        before = (y.cumsum(-1) - y).long()  # how many ones came before i: which h is h(i)
+        logits = self.b(o) + each.gather(-2, before[..., None, :]).squeeze(-2)
         return -F.binary_cross_entropy_with_logits(logits, y, reduction="none").sum(-1)
 
     def noise(self, rows: int) -> Draw:

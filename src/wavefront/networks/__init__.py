@@ -13,6 +13,7 @@ from wavefront.networks.embedding import Symbols, Words
 from wavefront.networks.encoder import Encoder
 from wavefront.networks.encoder_decoder import Encoded, EncoderDecoder
 from wavefront.networks.grid import FourCorners, FourSweeps
+from wavefront.networks.layers import Layers
 from wavefront.networks.readout import AttentionPooled, EveryStep, LastStep, Pooled
 from wavefront.networks.recurrent import Bidirectional, Recurrent
 from wavefront.networks.recursive import LearnedTree, Recursive, TreeReadout
@@ -41,6 +42,7 @@ __all__ = [
     "FourSweeps",
     "General",
     "LastStep",
+    "Layers",
     "LearnedTree",
     "Memory",
     "Monotonic",

@@ -1,0 +1,84 @@
+"""Layers one above the other, each unfolded over all steps by itself, with dropout of whole features between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wavefront.cell import Cell
+from wavefront.errors import SettingsError, ShapeError
+from wavefront.networks.encoder import drop_features
+from wavefront.networks.recurrent import Recurrent
+
+__all__ = ["Layers"]
+
+
+class Layers(nn.Module):
+    """A deep network that looks backward only, layer by layer: each layer's product of its inputs is made for all steps at once.
+
+        o⁰ = x        oˡ, hˡ(τ) = unfold(fˡ, m ⊙ oˡ⁻¹, hˡ(0))        output = m ⊙ oᴸ
+
+    The masks m drop whole features, the same ones at all steps, in training only.  [Gal & Ghahramani 2016, arXiv:1512.05287; Merity et al. 2018,
+    arXiv:1708.02182, 4.2]  The same function as `Recurrent(wrap.Stack(...))` where nothing is dropped.
+
+    cells    one a layer
+    dropout  of features: of what the first layer reads, of what each further one reads, of what the last one gives
+
+    x [B, T, inputs], state (the tuple of the layers' states, None: their initial ones), lengths [B], resets [B, T] as in `Recurrent`;
+    -> outputs [B, T, outputs], state
+
+    >>> from wavefront import cells
+    >>> net = Layers([cells.LSTM(3, 8), cells.GRU(8, 5)], dropout=(0.1, 0.2, 0.3))
+    >>> outputs, state = net(torch.randn(2, 7, 3))
+    >>> outputs.shape, state[0].c.shape, net.step(state, torch.randn(2, 3))[1].shape
+    (torch.Size([2, 7, 5]), torch.Size([2, 8]), torch.Size([2, 5]))
+    """
+
+    def __init__(self, cells: Iterable[Cell], dropout: tuple[float, float, float] = (0.0, 0.0, 0.0)):
+        super().__init__()
+        self.layers = nn.ModuleList(Recurrent(cell) for cell in cells)
+        if not self.layers:
+            raise SettingsError("Layers takes cells, one or more.")
+        for below, above in zip(self.layers, self.layers[1:]):
+            if below.cell.outputs != above.cell.inputs:
+                raise ShapeError(f"Layers: a layer of {above.cell.inputs} inputs is given the {below.cell.outputs} outputs of the one below.")
+        self.dropout = dropout
+        self.inputs, self.outputs = self.layers[0].cell.inputs, self.layers[-1].cell.outputs
+
+    def forward(
+        self, x: Tensor, state: Any = None, lengths: Any = None, resets: Tensor | None = None, context: Any = None
+    ) -> tuple[Tensor, Any]:
+        raw, state = self.features(x, state, lengths, resets)
+        return self.dropped(raw), state
+
+    def features(self, x: Tensor, state: Any = None, lengths: Any = None, resets: Tensor | None = None) -> tuple[Tensor, Any]:
+        """The outputs before the last dropout, and the state."""
+        first, between, _ = self.dropout
+        states = []
+        for number, layer in enumerate(self.layers):
+            x = drop_features(x, between if number else first, self.training)
+            x, after = layer(x, None if state is None else state[number], lengths, resets)
+            states.append(after)
+        return x, tuple(states)
+
+    def dropped(self, raw: Tensor) -> Tensor:
+        """What `features` gave, as `forward` gives it."""
+        return drop_features(raw, self.dropout[2], self.training)
+
+    def step(self, state: Any, x: Tensor, context: Any = None) -> tuple[Any, Tensor]:
+        """One step of a stream: x [B, inputs] -> state, output [B, outputs]. Nothing is dropped."""
+        states = []
+        for number, layer in enumerate(self.layers):
+            after, x = layer.step(None if state is None else state[number], x)
+            states.append(after)
+        return tuple(states), x
+
+    def initial_state(self, rows: int, context: Any = None, state: Any = None) -> Any:
+        """The state given, or each layer's initial one."""
+        return tuple(layer.cell.initial_state(rows) for layer in self.layers) if state is None else state
+
+    def extra_repr(self) -> str:
+        return f"dropout={self.dropout}" if any(self.dropout) else ""
