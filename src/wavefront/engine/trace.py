@@ -400,8 +400,9 @@ def _view(r, a, shape, *rest):
     g, shape = r.graph, list(shape)
     if a.kind == "fold":
         return g.reshape(a.args[0], r.behind(shape, a.args[0]))
-    if len(a.shape) >= 2 and shape[1:] == [a.shape[-1]] and shape[0] in (-1, r.rows * (a.size // max(1, a.shape[-1]))):
-        inner = g.reshape(a, [a.size // max(1, a.shape[-1]), a.shape[-1]])
+    more = a.size // max(1, a.shape[-1]) if len(a.shape) >= 2 else 1
+    if more > 1 and shape[1:] == [a.shape[-1]] and shape[0] in (-1, r.rows * more):
+        inner = g.reshape(a, [more, a.shape[-1]])
         return g.new("fold", (inner,), inner.shape[0], inner.shape[1:], True)
     return g.reshape(a, r.behind(shape, a))
 
@@ -465,6 +466,14 @@ def _slice(r, a, dim=0, start=None, end=None, step=1):
     n = a.shape[dim]
     start, end, _ = slice(start, end).indices(n)
     return r.graph.narrow(a, dim, start, max(0, end - start))
+
+
+@translation("index")
+def _index(r, a, indices):
+    places = indices[-1]
+    if len(a.shape) != 1 or len(indices) != 2 or indices[0] is not None or places.rows or places.logical:
+        raise Unsupported("indexing other than of a vector at prepared places, v[:, places]")
+    return r.graph.gather(a, places)
 
 
 @translation("select")
