@@ -123,6 +123,7 @@ def _start(folder: Path, given: Mapping[str, Any], progress: Progress, began: fl
     data = {**source.describe(), "path": source.path, "fingerprint": source.fingerprint()}
     about = {"format": FORMAT, "task": task.name, "data": data, "state": plain(task.state())}
     write_whole(folder / "config.toml", tomli_w.dumps(config))
+    task.keep(folder)
     write_whole(folder / "task.json", json.dumps(about, ensure_ascii=False))
     return Job(folder, source, task, network, learning, about, progress, began).run()
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
+import torch
 from torch import nn
 
 from wavefront.app import text
@@ -64,6 +65,8 @@ class Job:
             baselines = self._baselines()
             if baselines:
                 self.facts |= {"baselines": baselines, "baselines_on": self.judged}
+            with torch.no_grad():
+                self.task.solve(self.network, Loader(self.task, self.stores["train"], WIDE, self.learning.device))
             trainer = self._trainer()
             try:
                 outcome = trainer.run()
@@ -75,6 +78,9 @@ class Job:
             if not outcome.steps:
                 minutes = f"learning.minutes={self.learning.minutes:g}"
                 self.progress.warn(f"the time was up before the first step: {minutes} is too short for these data")
+            held_out = self.stores.get("valid", self.stores["train"])
+            with torch.no_grad():
+                self.task.calibrate(self.network, Loader(self.task, held_out, WIDE, self.learning.device))
             save_weights(self.network.state_dict(), self.folder / "model.safetensors")
             return self._finish(trainer, outcome)
 
@@ -86,10 +92,10 @@ class Job:
     def _encoded(self) -> dict[str, Store]:
         """Every split as arrays on disk; what was left from before a stop is taken as it is. Splits without a row are left out."""
         stores: dict[str, Store] = {}
-        for split in self.source.splits:
+        for split in self.task.splits(self.source):
             folder = self.folder / "work" / split
             if not (folder / "store.json").exists():
-                rows = self.progress.counting(self.source.rows(split), f"encoding {split}")
+                rows = self.progress.counting(self.task.rows(self.source, split), f"encoding {split}")
                 Store.build(folder, (self.task.encode(row) for row in rows))
             store = Store.open(folder)
             if len(store):

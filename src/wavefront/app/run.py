@@ -70,7 +70,7 @@ class Run:
                 f"{data}: has no column {absent[0]!r}, which the model was trained on. It has: {', '.join(c.name for c in source.columns)}."
             )
         meter, scored = self.task.meter(), 0
-        rows = source.rows(split)
+        rows = self.task.rows(source, split)
         while chunk := list(islice(rows, 64)):
             with memory_guarded(f"the scoring of rows {scored + 1} to {scored + len(chunk)}", FEWER):
                 batch = self.task.collate([self.task.encode(row) for row in chunk]).to(self._device)
@@ -128,6 +128,7 @@ def load(folder: str | Path, device: str = "cpu") -> Run:
         more = f"wavefront fit {quote(about['data']['path'])} --out {quote(str(folder))} --resume"
         raise RunError(f"{folder} has no model yet: training has not ended. Carry on with: {more}")
     load_weights(network, folder / "model.safetensors")
+    task.restore(folder)
     return Run(folder, task, network, about["data"], read_json(folder, "metrics.json"), device)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -126,6 +127,15 @@ class Task(ABC):
         self.settings = settings if isinstance(settings, BaseModel) else validated(self.Settings, settings or {})
         self.columns = dict(columns)
 
+    def searching(self, num_beams: int | None = None, n_best: int = 1, explain: int = 0) -> None:
+        """How predictions are made from here on: as thoroughly as the settings say, or with so many beams; a run is scored so when it is over.
+
+        n_best   so many candidates for each row
+        explain  where the network looked, for so many rows of each batch
+        """
+        if num_beams is not None or n_best > 1 or explain:
+            raise SettingsError(f"{self.name} searches for nothing: num_beams, n_best and explain are for translate and transcribe.")
+
     @property
     def needed(self) -> list[str]:
         """The columns that a prediction is made from."""
@@ -152,6 +162,14 @@ class Task(ABC):
     @abstractmethod
     def from_state(cls, state: Mapping[str, Any]) -> Task:
         """The task that gave this `state()`."""
+
+    def splits(self, source: Source) -> tuple[str, ...]:
+        """The splits that there are examples of."""
+        return source.splits
+
+    def rows(self, source: Source, split: str) -> Iterator[Mapping[str, Any]]:
+        """What the examples of a split are made from, one each: the rows of the data, unless a task cuts them in another way."""
+        return source.rows(split)
 
     @abstractmethod
     def encode(self, row: Mapping[str, Any]) -> Example:
@@ -190,6 +208,22 @@ class Task(ABC):
         outputs = network(**batch.inputs)
         loss, items = self.criterion(network, outputs, batch)
         return self.decode(network, outputs, batch), float(loss), items
+
+    def solve(self, network: nn.Module, batches: Iterable[Batch]) -> None:
+        """What of a fresh network is found in closed form, from the batches of train, before the first step of learning."""
+        return
+
+    def calibrate(self, network: nn.Module, batches: Iterable[Batch]) -> None:
+        """What is learned from held-out data when training has ended, such as thresholds: kept in the buffers of the network."""
+        return
+
+    def keep(self, folder: Path) -> None:
+        """Writes what a run needs later besides the weights and `state`."""
+        return
+
+    def restore(self, folder: Path) -> None:
+        """Reads what `keep` wrote."""
+        return
 
     @abstractmethod
     def meter(self) -> Meter:
