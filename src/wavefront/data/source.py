@@ -29,7 +29,7 @@ class Source:
 
     path     as given; name: that of the data, for runs/<name>
     format   of the reader: "csv", "tsv", "jsonl", "parquet", "sql", "conll", "conllu", "parallel", "folder of classes", "ts", "ucr",
-             "text", "generator"
+             "text", "rolls", "generator"
     columns  `Column(name, kind)` of every row
     given    the splits that the files give: ("train", "test"), or () for a single file
     splits   those that there are: train, valid and test, and what a generator has beside; what is not given is cut by `HashSplit`: from
@@ -131,6 +131,8 @@ def open_source(
         return Source(str(path), stem(place), {"all": [Sql(place, options)]}, options)
     parts, ignored = layout(place)
     chosen = {split: [_reader(file, options, like) for file in files] for split, files in parts.items()}
+    if list(chosen) == ["all"] and len(chosen["all"]) == 1 and (inside := chosen["all"][0].parts(chosen["all"][0].path, options)):
+        chosen = {split: [reader] for split, reader in inside.items()}
     return Source(str(path), stem(place.resolve()), _agreeing(chosen, options), options, ignored)
 
 

@@ -231,6 +231,10 @@ class Autoregressive(nn.Module):
         o, _ = self.run(y, lengths, x, context, w, close=bool(self.ending.closing))
         return self.ending.log_prob(self.output.given(context), o, y, lengths, context)
 
+    def forward(self, y: Tensor, lengths: Any = None, x: Tensor | None = None, context: Any = None, state: Any = None) -> Tensor:
+        """As `log_prob_steps`."""
+        return self.log_prob_steps(y, lengths, x, context, state)
+
     def log_prob(self, y: Tensor, lengths: Any = None, x: Tensor | None = None, context: Any = None, state: Any = None) -> Tensor:
         """log p(y), exact, [B]."""
         return self.log_prob_steps(y, lengths, x, context, state).sum(1)

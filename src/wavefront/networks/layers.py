@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from wavefront.cell import Cell
@@ -30,6 +30,7 @@ class Layers(nn.Module):
     x [B, T, inputs], state (the tuple of the layers' states, None: their initial ones), lengths [B], resets [B, T] as in `Recurrent`;
     -> outputs [B, T, outputs], state
 
+    >>> import torch
     >>> from wavefront import cells
     >>> net = Layers([cells.LSTM(3, 8), cells.GRU(8, 5)], dropout=(0.1, 0.2, 0.3))
     >>> outputs, state = net(torch.randn(2, 7, 3))
@@ -42,9 +43,11 @@ class Layers(nn.Module):
         self.layers = nn.ModuleList(Recurrent(cell) for cell in cells)
         if not self.layers:
             raise SettingsError("Layers takes cells, one or more.")
-        for below, above in zip(self.layers, self.layers[1:]):
+        for below, above in pairwise(self.layers):
             if below.cell.outputs != above.cell.inputs:
-                raise ShapeError(f"Layers: a layer of {above.cell.inputs} inputs is given the {below.cell.outputs} outputs of the one below.")
+                raise ShapeError(
+                    f"Layers: a layer of {above.cell.inputs} inputs is given the {below.cell.outputs} outputs of the one below."
+                )
         self.dropout = dropout
         self.inputs, self.outputs = self.layers[0].cell.inputs, self.layers[-1].cell.outputs
 

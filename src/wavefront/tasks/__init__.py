@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from wavefront.errors import SettingsError
 from wavefront.tasks.classify import Classify
+from wavefront.tasks.music import Music
 from wavefront.tasks.regress import Regress
 from wavefront.tasks.tag import Tag
 from wavefront.tasks.task import Batch, Claim, Figure, Meter, Task
@@ -16,16 +17,16 @@ from wavefront.tasks.tree import Tree
 if TYPE_CHECKING:
     from wavefront.data import Source
 
-__all__ = ["TASKS", "Batch", "Claim", "Classify", "Figure", "Meter", "Regress", "Tag", "Task", "Tree", "choose"]
+__all__ = ["TASKS", "Batch", "Claim", "Classify", "Figure", "Meter", "Music", "Regress", "Tag", "Task", "Tree", "choose"]
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (Classify, Regress, Tag, Tree)}
+TASKS: dict[str, type[Task]] = {task.name: task for task in (Classify, Music, Regress, Tag, Tree)}
 
 
 def choose(source: Source, name: str | None = None, columns: Mapping[str, str] | None = None) -> tuple[type[Task], Claim]:
     """The task for a data set, and its columns: the one asked for, or the only one that is certain.
 
     columns  role -> column, what the user named; roles are those of the task: tag: tokens, labels (or text, spans); classify: input, label;
-             regress: input, target; tree: tree, second, label (or tokens, heads, label)
+             regress: input, target; tree: tree, second, label (or tokens, heads, label); music: notes
 
     Raises `SettingsError` where the task is unknown, cannot read the data, or is not certain.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from wavefront.data.readers.arrays import Arrays
 from wavefront.data.readers.classes import Classes
 from wavefront.data.readers.conll import Conll
 from wavefront.data.readers.conllu import Conllu
@@ -10,6 +11,7 @@ from wavefront.data.readers.jsonl import Jsonl
 from wavefront.data.readers.parallel import Parallel
 from wavefront.data.readers.parquet import Parquet
 from wavefront.data.readers.reader import Column, Options, Reader, Row
+from wavefront.data.readers.rolls import Rolls
 from wavefront.data.readers.sql import Sql
 from wavefront.data.readers.text import Text, words
 from wavefront.data.readers.trees import Trees
@@ -18,4 +20,4 @@ from wavefront.data.readers.ucr import Ucr
 
 __all__ = ["READERS", "Column", "Options", "Reader", "Row", "words"]
 
-READERS: tuple[type[Reader], ...] = (Csv, Trees, Jsonl, Parquet, Sql, Conllu, Ts, Ucr, Parallel, Conll, Tsv, Classes, Text)
+READERS: tuple[type[Reader], ...] = (Csv, Trees, Rolls, Jsonl, Parquet, Arrays, Sql, Conllu, Ts, Ucr, Parallel, Conll, Tsv, Classes, Text)

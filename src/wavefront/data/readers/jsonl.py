@@ -17,7 +17,7 @@ from wavefront.data.readers.convert import as_series
 from wavefront.data.readers.reader import Column, Options, Reader, Row, empty_file, ending, lines
 from wavefront.errors import DataError
 
-__all__ = ["Jsonl", "as_kind", "parse", "series"]
+__all__ = ["Jsonl", "as_kind", "as_notes", "parse", "series"]
 
 SAMPLE_ROWS = 1000
 
@@ -80,6 +80,8 @@ def as_kind(value: Any, kind: str, where: str) -> Any:
         return [] if kind == "spans" else None
     if kind == "series" and isinstance(value, list):
         return series(value, where)
+    if kind == "notes":
+        return as_notes(value, where)
     if kind == "symbols" and isinstance(value, str):
         return value.split()
     if value == [] and kind in ("symbols", "spans"):
@@ -138,3 +140,15 @@ def series(value: list[Any], where: str) -> np.ndarray:
         return as_series(value)
     except (TypeError, ValueError):
         raise DataError(f"{where}: expected a list of numbers, or of equally long lists of numbers, got {str(value)[:80]}.") from None
+
+
+def as_notes(value: Any, where: str) -> list[list[int]]:
+    """A piece of music as JSON has it, or `DataError`."""
+    if not isinstance(value, list):
+        raise DataError(f"{where}: expected a list of steps, each a list of notes, got {type(value).__name__}.")
+    for number, step in enumerate(value, 1):
+        if not isinstance(step, list) or not all(isinstance(note, int) and not isinstance(note, bool) and 0 <= note < 128 for note in step):
+            raise DataError(f"{where}, step {number}: expected a list of MIDI note numbers, 0 to 127, got {json.dumps(step)[:80]}.")
+        if len(set(step)) < len(step):
+            raise DataError(f"{where}, step {number}: a note is there twice: {step}. Which notes sound is all that a step says.")
+    return value

@@ -9,7 +9,7 @@ import re
 import zlib
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -18,7 +18,7 @@ import numpy as np
 
 from wavefront.errors import DataError
 
-KINDS = ("text", "symbols", "number", "series", "spans")
+KINDS = ("text", "symbols", "number", "series", "spans", "notes")
 Row = dict[str, Any]
 
 
@@ -30,6 +30,7 @@ class Column(NamedTuple):
     number   float, None where empty
     series   float32 array [T, channels]; NaN where missing, and only if `missing="mask"` was asked for
     spans    list of {"start": int, "end": int, "label": str}: characters start..end-1 of the row's text
+    notes    list[list[int]]: at each step the MIDI numbers of the notes that sound, none twice
     """
 
     name: str
@@ -96,6 +97,11 @@ class Reader(ABC):
     def recognises(cls, path: Path) -> bool:
         """Whether this file or folder is of this format, by its name and its first lines."""
 
+    @classmethod
+    def parts(cls, path: Path, options: Options) -> Mapping[str, Reader]:
+        """A reader for each split, where one file holds several; else nothing."""
+        return {}
+
     @abstractmethod
     def rows(self) -> Iterator[Row]:
         """Every row, in the order of the file."""
@@ -157,7 +163,7 @@ def asked_for(option: str, value: str) -> str:
     return f"{python} (--set data.{option}={value})"
 
 
-TABLES = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".json", ".parquet", ".pq", ".duckdb", ".db")
+TABLES = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".json", ".parquet", ".pq", ".npz", ".duckdb", ".db")
 SEQUENCES = (".conllu", ".conll", ".iob", ".iob2", ".bio", ".ts", ".txt", ".text")
 ENDINGS = {".gz", *TABLES, *SEQUENCES}
 
