@@ -1,0 +1,118 @@
+"""The measuring: everybody in one process, turn by turn, so that a busy moment of the machine hits all alike."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from wavefront.app.bench.case import Case
+from wavefront.app.bench.rivals import contenders
+from wavefront.networks import Recurrent
+
+__all__ = ["WHAT", "Result", "bench", "machine"]
+
+WHAT = ("train", "infer", "step")
+PAUSE = 0.003  # seconds: the threads of whoever ran before have stopped to wait in a loop
+
+
+class Result(NamedTuple):
+    """One case and one way of running it.
+
+    fastest, median  milliseconds, by contender
+    faster           how many times faster Wavefront is than each of the others, by the fastest runs
+    of_product       Wavefront's share of the rate of one product [T·B, D] @ [D, columns], counting the arithmetic that is needed
+                     (no gradient of the input); None for a single step
+    first            seconds of Wavefront's first call in this process, compilation included
+    """
+
+    cell: str
+    size: str
+    what: str
+    fastest: dict[str, float]
+    median: dict[str, float]
+    faster: dict[str, float]
+    of_product: float | None
+    first: float
+
+
+def bench(cases: Iterable[Case], what: Sequence[str] = WHAT, runs: int = 7) -> Iterator[Result]:
+    """Measures case after case; everybody runs twice to warm up, then `runs` times in turn."""
+    for case in cases:
+        rivals = contenders(case)
+        forward, backward, product = _arithmetic(case)
+        for way in what:
+            runners = {name: rival[way] for name, rival in rivals.items() if way in rival}
+            start = time.perf_counter()
+            runners["wavefront"]()
+            first = time.perf_counter() - start
+            repeat = 50 if way == "step" else 1  # a step takes microseconds
+            times = _interleaved(runners | {"product": product}, runs, repeat)
+            fastest = {name: min(each) for name, each in times.items()}
+            median = {name: statistics.median(each) for name, each in times.items()}
+            rate = forward / fastest.pop("product")
+            needed = forward + backward if way == "train" else forward
+            yield Result(
+                cell=case.cell,
+                size=str(case.size),
+                what=way,
+                fastest=fastest,
+                median={name: median[name] for name in fastest},
+                faster={name: taken / fastest["wavefront"] for name, taken in fastest.items() if name != "wavefront"},
+                of_product=None if way == "step" else needed / fastest["wavefront"] / rate,
+                first=first,
+            )
+
+
+def machine() -> dict[str, Any]:
+    """Where the figures are from."""
+    cpu = Path("/proc/cpuinfo")
+    models = (
+        [line.partition(":")[2].strip() for line in cpu.read_text().splitlines() if line.startswith("model name")] if cpu.exists() else []
+    )
+    return {
+        "processor": models[0] if models else platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def _interleaved(runners: dict[str, Callable[[], Any]], runs: int, repeat: int) -> dict[str, list[float]]:
+    """Milliseconds of each run of each: the mean over `repeat` in a row."""
+    for run in runners.values():
+        run(), run()
+    times: dict[str, list[float]] = {name: [] for name in runners}
+    for _ in range(runs):
+        for name, run in runners.items():
+            often = 1 if name == "product" else repeat
+            time.sleep(PAUSE)
+            start = time.perf_counter()
+            for _ in range(often):
+                run()
+            times[name].append(1e3 * (time.perf_counter() - start) / often)
+    return times
+
+
+def _arithmetic(case: Case) -> tuple[float, float, Callable[[], Any]]:
+    """Operations in products, forward and backward, of the whole case, counted on one step; and one product as large as the forward."""
+    B, T, D, H = case.size
+    net = Recurrent(case.make(), backend="reference")
+    state = torch.utils._pytree.tree_map(lambda part: part.requires_grad_(), net.cell.initial_state(2))
+    x = torch.randn(2, D)
+    with FlopCounterMode(display=False) as counter:
+        after, output = net.cell.step(state, x)
+    forward = counter.get_total_flops()
+    leaves = [part for part in torch.utils._pytree.tree_leaves((after, output)) if part.requires_grad]
+    with FlopCounterMode(display=False) as counter:
+        torch.autograd.backward([part.sum() for part in leaves])
+    backward = counter.get_total_flops()
+    columns = max(1, forward // (2 * 2 * (D + H)))
+    a, b = torch.randn(T * B, D + H), torch.randn(D + H, columns)
+    return forward * B * T / 2, backward * B * T / 2, lambda: a @ b
