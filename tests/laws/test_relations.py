@@ -43,7 +43,7 @@ def test_both_grus_agree_where_the_reset_gate_is_open():
 
 def test_leaky_units_that_leak_all_are_simple_ones():
     leaky, simple = line(cells.Leaky(D, H, leak=1)), line(cells.Elman(D, H))
-    simple.load_state_dict({k: v for k, v in leaky.state_dict().items() if k != "cell.fixed"})
+    simple.load_state_dict({k: v for k, v in leaky.state_dict().items() if k != "cell.leaks.fixed"})
     x = torch.randn(B, T, D, dtype=torch.float64)
     close(leaky(x), simple(x))
 
@@ -158,10 +158,10 @@ def test_sampled_time_constants_are_uniform_in_their_logarithm():
 
 
 def test_a_learned_leak_is_a_parameter_and_a_fixed_one_is_saved():
-    assert cells.Leaky(D, H, leak=0.2, learned=True).a.requires_grad
+    assert cells.Leaky(D, H, leak=0.2, learned=True).leaks.a.requires_grad
     fixed = cells.Leaky(D, H, time_constants=(1, 10), sampled=True)
-    assert "fixed" in fixed.state_dict()
-    assert "fixed" not in dict(fixed.named_parameters())
+    assert "leaks.fixed" in fixed.state_dict()
+    assert "leaks.fixed" not in dict(fixed.named_parameters())
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,6 @@ def test_a_learned_leak_is_a_parameter_and_a_fixed_one_is_saved():
         (lambda: cells.LSTM(D, H, tau_max=1), "more than 2 steps; got 1"),
         (lambda: cells.GRU(D, H, tau_max=50, bias=False), "with bias=False there is none"),
         (lambda: cells.IndRNN(D, H, longest=0), "at least 1; got 0"),
-        (lambda: cells.Leaky(D, H), "wants either leak"),
         (lambda: cells.Leaky(D, H, 0.5, time_constants=(1, 2)), "wants either leak"),
         (lambda: cells.Leaky(D, H, 0.5, sampled=True), "give time_constants"),
         (lambda: cells.Leaky(D, H, 0.0), r"lies in \(0, 1\], got 0.0"),
