@@ -17,11 +17,15 @@ __all__ = ["Contribution", "differentiate"]
 
 
 class Contribution(NamedTuple):
-    """What a prepared value gets: Σ over all nodes of aᵀδ, or where a is None of δ, summed to the value's shape."""
+    """What a prepared value gets: Σ over all nodes of aᵀδ, or where a is None of δ, summed to the value's shape.
+
+    at  of the nonzeros of a sparse matrix: Σ over all nodes of δᵀa, at these places alone
+    """
 
     to: Value
     a: Value | None
     delta: Value
+    at: Value | None = None
 
 
 def differentiate(g: Graph, seeds: dict[Value, Value], leaves: Collection[Value]) -> tuple[dict[Value, Value], list[Contribution]]:
@@ -160,6 +164,11 @@ def _backward(g: Graph, v: Value, y: Value, give: Any, pieces: Any, active: set[
                 give(a, g.mm(y, transpose(g, b)))
             if b in active:
                 contributions.append(Contribution(b, a, y))
+        case "sparse" if v.attr is None:
+            if a in active:
+                give(a, g.sparse(y, b, v.args[2], transposed=a.shape[0]))
+            if b in active:
+                contributions.append(Contribution(b, a, y, v.args[2]))
         case "matmul":
             if a in active:
                 give(a, g.matmul(y, _swap(g, b)))

@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 
 from wavefront.cell import Cell, Given, draws_wanted, is_size, map_draws, named
 from wavefront.engine.choose import plan_of
-from wavefront.engine.graph import Value, order
+from wavefront.engine.graph import PRODUCTS, Value, order
 from wavefront.engine.plan import Colour, Reach
 
 __all__ = ["explain"]
@@ -88,7 +88,7 @@ def _names(values: list[Value], sizes: bool = True) -> str:
 
 def _arithmetic(values: list[Value], how: str) -> str:
     count = sum(
-        2 * v.args[1].size * (v.size // v.shape[-1]) if v.kind == "mm" else v.size
+        2 * v.args[1].size * (v.size // v.shape[-1] if v.kind == "mm" else 1) if v.kind in PRODUCTS else v.size
         for v in values
         if v.kind not in ("reshape", "narrow", "stop")
     )

@@ -8,6 +8,8 @@ The kinds:
     elementwise        `UNARY`, `BINARY`, `where`, broadcasting as torch does
     mm                 [..., K] @ [K, M], a row times a prepared matrix
     matmul             a product of two values with rows, [..., n, k] @ [..., k, m]
+    gather             aᵢₖ = v[sᵢₖ], a vector with rows at prepared places s [M, k]
+    sparse             oᵢ = Σₖ wᵢₖ v[sᵢₖ], a row times a prepared sparse matrix held by its nonzeros w, s [M, k]; or times its transpose
     reshape permute expand narrow cat                                views and joins of the dimensions behind the rows
     sum amax           over the last dimension, which goes
     stop               the same value, but no gradient passes
@@ -25,7 +27,7 @@ from torch import Tensor
 
 from wavefront.engine.products import product
 
-__all__ = ["BINARY", "COMPARE", "UNARY", "Graph", "Unsupported", "Value", "evaluate", "needed", "order"]
+__all__ = ["BINARY", "COMPARE", "PRODUCTS", "UNARY", "Graph", "Unsupported", "Value", "evaluate", "needed", "order"]
 
 UNARY: dict[str, Callable[..., Tensor]] = {
     "abs": torch.abs,
@@ -63,6 +65,7 @@ BINARY: dict[str, Callable[..., Tensor]] = {
     "sub": torch.sub,
 }
 ELEMENTWISE = {*UNARY, *BINARY, "where"}
+PRODUCTS = {"mm", "sparse"}  # of a row with a prepared matrix
 LOGICAL = {*COMPARE, "and", "or", "not"}
 
 
@@ -197,7 +200,18 @@ class Graph:
         shape = [sum(p.shape[d] for p in parts) if d == dim else n for d, n in enumerate(parts[0].shape)]
         return self.new("cat", parts, dim, shape, any(p.rows for p in parts))
 
+    def gather(self, a: Value, sources: Value) -> Value:
+        return self.new("gather", (a, sources), None, sources.shape, True)
+
+    def sparse(self, a: Value, w: Value, sources: Value, transposed: int | None = None) -> Value:
+        """transposed: the size of the result."""
+        return self.new("sparse", (a, w, sources), transposed, (w.shape[0] if transposed is None else transposed,), True)
+
     def sum(self, a: Value) -> Value:
+        if a.kind == "mul":
+            for v, w in (a.args, a.args[::-1]):
+                if v.kind == "gather" and not w.rows and w.shape == v.shape == a.shape:
+                    return self.sparse(v.args[0], w, v.args[1])
         return self.new("sum", (a,), None, a.shape[:-1], a.rows)
 
     def amax(self, a: Value) -> Value:
@@ -276,6 +290,12 @@ def evaluate(values: Iterable[Value], env: dict[Value, Tensor], like: Tensor, ro
     return [env[v] for v in values]
 
 
+def dense(w: Tensor, sources: Tensor, columns: int) -> Tensor:
+    """The matrix [M, columns] whose nonzeros in row i are w[i], at sources[i]."""
+    rows = torch.arange(len(w), device=w.device)[:, None].expand_as(sources)
+    return w.new_zeros(len(w), columns).index_put((rows, sources), w, accumulate=True)
+
+
 def _get(v: Value, env: dict[Value, Tensor], like: Tensor, rows: int) -> Tensor:
     if v not in env:
         env[v] = _apply(v, env, like, rows)
@@ -306,6 +326,11 @@ def _apply(v: Value, env: dict[Value, Tensor], like: Tensor, rows: int) -> Any:
             return product(a.reshape(-1, a.shape[-1]), args[1]).reshape(*lead, *v.shape)
         case "matmul":
             return torch.matmul(a, args[1])
+        case "gather":
+            return a[:, args[1]]
+        case "sparse":
+            matrix = dense(args[1], args[2], a.shape[1] if v.attr is None else v.attr)
+            return product(a, matrix.t() if v.attr is None else matrix)
         case "reshape":
             return a.reshape(*lead, *v.shape)
         case "permute":

@@ -20,6 +20,7 @@ import llvmlite.ir as ir
 
 from wavefront.engine.backends.compiled.emit import I64, PTR, Code, compile_module, host_bytes
 from wavefront.engine.backends.compiled.schedule import Group, Item, Place, Schedule, base, contiguous
+from wavefront.engine.backends.compiled.sparse import APART, SparsePack
 from wavefront.engine.backends.compiled.threads import openmp, write_entry
 from wavefront.engine.graph import ELEMENTWISE, Value
 
@@ -50,6 +51,7 @@ class Kernel:
         self.double = double
         self.arguments: list[Any] = []
         self.packs: list[Pack] = []
+        self.sparse: list[SparsePack] = []
         self.module = ir.Module()
         self._memo: dict[Any, Any] = {}  # what the loop body being written has computed so far
         self._sums: dict[tuple[Value, int], Any] = {}  # where in the tile each product's sums lie
@@ -166,7 +168,8 @@ class Kernel:
             return n, panels, 1, 1
         most = max(1, 4 // len(g.windows))
         together = next((p for p in range(min(most, panels), max(1, most // 2), -1) if panels % p == 0), min(most, panels))
-        return n, panels, together, max(1, min(8, ACCUMULATORS // (len(g.windows) * together)))
+        most = 8 if all(product.kind == "mm" for product, _ in g.windows) else ACCUMULATORS // (APART + 2)
+        return n, panels, together, max(1, min(most, ACCUMULATORS // (len(g.windows) * together)))
 
     def _group(self, g: Group, count: Any) -> None:
         self._stage = g.stage
@@ -324,9 +327,13 @@ class Kernel:
         c = self.c
         n, panels, together, rows = self._shape(g)
         operands: dict[Value, list[tuple[Value, int]]] = {}
+        weights: list[Any] = []
         for product, column in g.windows:
-            operands.setdefault(product.args[0], []).append((product, column))
-        weights = []
+            if product.kind == "mm":
+                operands.setdefault(product.args[0], []).append((product, column))
+            else:
+                self.sparse.append(SparsePack(product.args[1], product.args[2], product.attr, column, n))
+                weights.append((len(self.sparse) - 1, product.args[0], [(product, column)]))
         for a, windows in operands.items():
             self.packs.append(Pack(tuple((p.args[1], column) for p, column in windows), n, a.shape[0], together))
             weights.append((("pack", len(self.packs) - 1), a, windows))
@@ -343,6 +350,11 @@ class Kernel:
                     for k in range(r):
                         self._memo.clear()
                         c.b.store(self._pointer_of(place, c.add(i, c.i64(k)), start), c.at(self._rows, c.i64(k), PTR))
+                    if isinstance(key, int):
+                        for p in range(columns):
+                            self._sparse_panel(key, c.add(u, c.i64(p * self.width)), r, columns, offset * rows + p)
+                        offset += columns
+                        continue
                     weight = c.at(self._pointer(key), c.mul(u, a.shape[0] * len(windows)))
                     out = c.at(self._tile, c.i64(offset * rows), c.V)
                     c.b.call(self._tile_function(r, columns, a.shape[0]), [weight, out, self._rows])
@@ -462,6 +474,50 @@ class Kernel:
         c.b.ret_void()
         return f
 
+    def _sparse_panel(self, number: int, u: Any, rows: int, stride: int, at: int) -> None:
+        """The sums of one panel of a sparse product, from u on, for `rows` rows: into the tile at `at`, a row every `stride` vectors."""
+        c = self.c
+        starts, panel = self._pointer(("starts", number)), c.b.sdiv(u, c.i64(self.width))
+        first = c.load_i64(starts, panel)
+        count = c.b.sub(c.load_i64(starts, c.add(panel, c.i64(1))), first)
+        weights = c.at(self._pointer(("weights", number)), c.mul(first, self.width))
+        places = c.at(self._pointer(("places", number)), first, I64)
+        c.b.call(self._sparse_function(rows, stride), [weights, places, count, c.at(self._tile, c.i64(at), c.V), self._rows])
+
+    def _sparse_function(self, rows: int, stride: int) -> ir.Function:
+        """out[row * stride] = Σ_k w[k] * a[row][places[k]], `APART` sums that do not wait for each other; their number divides the count. The order
+        of the sum is the same whatever the rows."""
+        key = (-rows, stride, 0)
+        if key in self._tiles:
+            return self._tiles[key]
+        f = ir.Function(self.module, ir.FunctionType(ir.VoidType(), [PTR, PTR, I64, PTR, PTR]), name=f"sparse_{rows}x{stride}")
+        f.linkage = "internal"
+        f.attributes.add("noinline")
+        self._tiles[key] = f
+        w, places, count, out, table = f.args
+        for a in (w, places, out, table):
+            a.add_attribute("noalias")
+        c = Code(self.module, f, self.double, self.width)
+        pointers = [c.b.load(c.at(table, c.i64(r), PTR), typ=PTR) for r in range(rows)]
+
+        def some(k: Any, *sums: Any) -> list[Any]:
+            new = list(sums)
+            for j in range(APART):
+                here = c.add(k, c.i64(j))
+                weight, place = c.load(c.at(w, c.mul(here, self.width))), c.load_i64(places, here)
+                for r in range(rows):
+                    new[r * APART + j] = c.fma(c.broadcast(c.load_scalar(c.at(pointers[r], place))), weight, new[r * APART + j])
+            return new
+
+        sums = c.loop(c.i64(0), count, APART, some, [c.splat(0.0)] * (rows * APART))
+        for r in range(rows):
+            total, *others = sums[r * APART : (r + 1) * APART]
+            for other in others:
+                total = c.b.fadd(total, other)
+            c.store(total, c.at(out, c.i64(r * stride), c.V))
+        c.b.ret_void()
+        return f
+
     # values
 
     def _place(self, v: Value) -> Place:
@@ -483,7 +539,7 @@ class Kernel:
             return c.elementary(v.kind, *(self.value(a, _broadcast(a, v, index)) for a in v.args))
         a = v.args[0]
         match v.kind:
-            case "mm":
+            case "mm" | "sparse":
                 (line,) = index
                 return c.b.load(c.at(self._tile, self._sums[(v, line[1])], c.V), typ=c.V)
             case "stop":

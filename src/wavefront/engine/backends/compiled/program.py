@@ -15,7 +15,7 @@ from typing import Any
 from wavefront.engine.backends.compiled.kernel import Kernel
 from wavefront.engine.backends.compiled.schedule import Place, Schedule, base
 from wavefront.engine.differentiate import Contribution, differentiate
-from wavefront.engine.graph import Graph, Value, order
+from wavefront.engine.graph import PRODUCTS, Graph, Value, order
 from wavefront.engine.plan import CHEAP, VIEWS, Plan, Reach
 
 __all__ = ["Program"]
@@ -120,7 +120,7 @@ class Program:
     def _add_fixed(self, arrays: Arrays, sources: dict[Value, Place], results: list[Value]) -> None:
         """Prepared vectors that the kernel reads: made of `plan.into` before each run."""
         for v in _until(results, set(sources)):
-            for a in v.args if v.rows and v.kind != "mm" else ():
+            for a in v.args if v.rows and v.kind not in PRODUCTS else ():
                 if not a.rows and a.kind != "const" and a not in sources:
                     sources[a] = Place("fixed", len(arrays.fixed))
                     arrays.fixed.append(("prepared", a))

@@ -13,7 +13,8 @@ from torch import Tensor
 from wavefront.engine.backends.compiled import threads
 from wavefront.engine.backends.compiled.kernel import Kernel, Pack
 from wavefront.engine.backends.compiled.program import Arrays, Program
-from wavefront.engine.graph import Value, evaluate
+from wavefront.engine.backends.compiled.sparse import gathered
+from wavefront.engine.graph import PRODUCTS, Value, evaluate
 from wavefront.engine.layout import Layout
 from wavefront.engine.loop import replay
 from wavefront.engine.plan import Reach
@@ -114,11 +115,15 @@ class Call:
     def run(self, tensor_of: dict[Value, Tensor]) -> None:
         fixed = [v for _, v in self.arrays.fixed]
         weights = [w for pack in self.kernel.packs for w, _ in pack.windows]
+        weights += [v for pack in self.kernel.sparse for v in (pack.weight, pack.sources)]
         evaluate([*fixed, *weights], tensor_of, self.like, 0)
         for number, v in enumerate(fixed):
             self.give(("fixed", number), tensor_of[v].contiguous())
         for number, pack in enumerate(self.kernel.packs):
             self.give(("pack", number), packed(pack, tensor_of, self.kernel.width))
+        for number, sparse in enumerate(self.kernel.sparse):
+            for part, array in gathered(sparse, tensor_of[sparse.weight], tensor_of[sparse.sources], self.kernel.width)._asdict().items():
+                self.give((part, number), array)
         table = (ctypes.c_int64 * len(self.kernel.arguments))(*(self.values[key] for key in self.kernel.arguments))
         threads.run(self.kernel, table, self.slices)
 
@@ -147,7 +152,7 @@ def packed(pack: Pack, tensor_of: dict[Value, Tensor], width: int) -> Tensor:
 
 
 def _work(program: Program, layout: Layout) -> int:
-    return layout.nodes * max(1, sum(2 * v.args[1].size if v.kind == "mm" else 10 * v.size for v in program.plan.carried))
+    return layout.nodes * max(1, sum(2 * v.args[1].size if v.kind in PRODUCTS else 10 * v.size for v in program.plan.carried))
 
 
 def _forward(
@@ -301,12 +306,14 @@ class _Nodes:
 
 def _contributed(program: Program, v: Value, weight: Tensor, nodes: _Nodes, deltas: dict[Value, Tensor]) -> Tensor | None:
     total: Tensor | None = None
-    for to, a, delta in program.contributions:
+    for to, a, delta, at in program.contributions:
         if to is not v:
             continue
         d = deltas[delta]
         if a is None:
             part = d.sum(0).sum_to_size(weight.shape)
+        elif at is not None:
+            part = (d.t() @ nodes.of(a)).gather(1, nodes.known[at])
         else:
             x = nodes.of(a).reshape(-1, weight.shape[0])
             d = d.reshape(-1, weight.shape[1])

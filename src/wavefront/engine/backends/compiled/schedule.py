@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from wavefront.engine.graph import ELEMENTWISE, Unsupported, Value, needed
+from wavefront.engine.graph import ELEMENTWISE, PRODUCTS, Unsupported, Value, needed
 
 __all__ = ["Group", "Item", "Place", "Schedule"]
 
-EXPENSIVE = {"mm", "exp", "expm1", "log", "log1p", "tanh", "sigmoid", "sqrt", "rsqrt", "reciprocal", "div"}
+EXPENSIVE = {*PRODUCTS, "exp", "expm1", "log", "log1p", "tanh", "sigmoid", "sqrt", "rsqrt", "reciprocal", "div"}
 
 
 class Place(NamedTuple):
@@ -80,6 +80,10 @@ class Schedule:
             if v.rows or v.kind not in ("const", "torch", "input")
         ]
         for v in self.values:
+            if v.kind == "gather":
+                raise Unsupported(
+                    "a vector at places of its own, v[:, places], other than in a product with weights, (w * v[:, places]).sum(-1)"
+                )
             if v.kind == "mm" and len(v.shape) != 1:
                 raise Unsupported("a product of a matrix per row with a parameter")
             if v.kind == "matmul":
@@ -89,7 +93,7 @@ class Schedule:
         self.barrier: set[Value] = set()
         self.in_memory: set[Value] = {v for v, _, accumulate in self.outputs if not accumulate}
         for v in self.values:
-            if v.kind == "mm":
+            if v.kind in PRODUCTS:
                 self._hold(base(v.args[0])[0])
             elif v.kind in ("sum", "amax", "cat"):
                 self._hold(v)
@@ -114,7 +118,7 @@ class Schedule:
         if v not in self._stages:
             if v in self.sources or not v.args or not v.rows:
                 self._stages[v] = 0
-            elif v.kind == "mm":
+            elif v.kind in PRODUCTS:
                 self._stages[v] = self.ready(base(v.args[0])[0])
             else:
                 self._stages[v] = max(self.ready(a) for a in v.args)
@@ -138,7 +142,7 @@ class Schedule:
             if u in seen or u in self.sources or u.kind == "const" or not u.rows or (u is not v and self.held(u, stage)):
                 continue
             seen[u] = None
-            if u.kind != "mm":
+            if u.kind not in PRODUCTS:
                 todo += u.args
         return list(seen)
 
@@ -166,7 +170,7 @@ class Schedule:
                     for u in self.cone(item.value.args[0] if group.kind == "reduce" else item.value, group.stage):
                         if u.kind in EXPENSIVE:
                             users.setdefault(u, set()).add(number)
-                        if u.kind == "mm" and (group.kind == "reduce" or len(group.shape) != 1) and u is not item.value:
+                        if u.kind in PRODUCTS and (group.kind == "reduce" or len(group.shape) != 1) and u is not item.value:
                             changed |= self._hold(u)
             for u, among in users.items():
                 if len(among) > 1:
@@ -228,7 +232,7 @@ def _windows(schedule: Schedule, v: Value, group: Group) -> list[tuple[Value, in
         u, at = todo.pop()
         if schedule.held(u, group.stage) or not u.rows or u.kind == "const":
             continue
-        if u.kind == "mm":
+        if u.kind in PRODUCTS:
             found.append((u, at))
         elif u.kind == "narrow":
             todo.append((u.args[0], at + u.attr[1] if u.attr[0] == len(u.shape) - 1 else at))
