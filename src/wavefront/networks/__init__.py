@@ -14,9 +14,11 @@ from wavefront.networks.encoder import Encoder
 from wavefront.networks.encoder_decoder import Encoded, EncoderDecoder
 from wavefront.networks.grid import FourCorners, FourSweeps
 from wavefront.networks.layers import Layers
+from wavefront.networks.learned_tree import LearnedTree
+from wavefront.networks.pyramid import Pyramid
 from wavefront.networks.readout import AttentionPooled, EveryStep, LastStep, Pooled
 from wavefront.networks.recurrent import Bidirectional, Recurrent
-from wavefront.networks.recursive import LearnedTree, Recursive, TreeReadout
+from wavefront.networks.recursive import Recursive, TreeReadout
 from wavefront.networks.tagger import Tagger
 from wavefront.networks.tree_reader import TreePairs, TreeReader
 
@@ -48,6 +50,7 @@ __all__ = [
     "Monotonic",
     "MultiScale",
     "Pooled",
+    "Pyramid",
     "Recurrent",
     "Recursive",
     "SequenceReadout",
