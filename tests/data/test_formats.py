@@ -73,7 +73,7 @@ FORMATS = {
         dict.fromkeys(("tokens", "lemma", "upos", "xpos", "feats", "head", "deprel"), "symbols"),
         {"tokens": ["I", "do", "n't"], "upos": ["PRON", "AUX", "PART"], "head": ["2", "0", "2"]},
     ),
-    "lines.txt": ("first line \n\nsecond\n", "text", {"text": "text"}, {"text": "first line "}),
+    "lines.txt": ("first line \n\nsecond\n", "text", {"text": "text"}, {"text": "first line \n"}),
     "vowels.ts": (TS, "ts", {"series": "series", "label": "text"}, {"series": [[1, 4], [2, 5], [3, 6]], "label": "a"}),
     "target.ts": (
         "@targetlabel true\n@data\n1,2:0.5\n",

@@ -13,7 +13,7 @@ from wavefront.data.layout import SPLITS, layout
 from wavefront.data.readers import READERS, Column, Options, Reader, Row
 from wavefront.data.readers.reader import ending, stem
 from wavefront.data.readers.sql import Sql
-from wavefront.data.split import HashSplit
+from wavefront.data.split import HashSplit, TailSplit
 from wavefront.data.years import Years
 from wavefront.errors import DataError
 
@@ -21,6 +21,7 @@ __all__ = ["GENERATORS", "Source", "open_source"]
 
 GENERATORS = {"years": Years}
 SHARES = {"test": 0.1, "valid": 0.1}  # of the rows, where the files do not give these splits
+STREAM_SHARES = {"test": 0.1, "valid": 0.05}  # of the text, where the rows are one
 FEW = 500  # rows of a train file, below which no valid split is cut from it: so few rows tell less than they cost
 
 
@@ -33,7 +34,9 @@ class Source:
     columns  `Column(name, kind)` of every row
     given    the splits that the files give: ("train", "test"), or () for a single file
     splits   those that there are: train, valid and test, and what a generator has beside; what is not given is cut by `HashSplit`: from
-             train 10 % for valid (but of a train file of fewer than 500 rows), and 10 % for test too if neither is given
+             train 10 % for valid (but of a train file of fewer than 500 rows), and 10 % for test too if neither is given. Of a text, whose
+             rows go on from one another, `TailSplit` cuts off the last tenth for test and 5 % before that for valid
+    stream   whether the rows go on from one another
     ignored  files of a folder that are no data, and so were not read
     """
 
@@ -50,10 +53,14 @@ class Source:
                 )
         self.given = tuple(split for split in self._parts if split != "all")
         self._rest = "all" if "all" in self._parts else "train"
-        shares = {split: share for split, share in SHARES.items() if split not in self._parts and not (split == "test" and self.given)}
-        if "valid" in shares and "train" in self._parts and sum(1 for _ in islice(self._stream("train"), FEW)) < FEW:
+        self.stream = all(reader.stream for reader in readers)
+        wanted = STREAM_SHARES if self.stream else SHARES
+        shares = {split: share for split, share in wanted.items() if split not in self._parts and not (split == "test" and self.given)}
+        if "valid" in shares and "train" in self._parts and not self.stream and sum(1 for _ in islice(self._stream("train"), FEW)) < FEW:
             del shares["valid"]
-        self._cut = HashSplit(lambda: self._stream(self._rest), shares)
+        self._cut: HashSplit | TailSplit = HashSplit(lambda: self._stream(self._rest), shares)
+        if self.stream:
+            self._cut = TailSplit(lambda: self._stream(self._rest), shares, self.columns[0].name)
         self.splits = tuple(dict.fromkeys(s for s in (*SPLITS, *self.given) if s in {*self.given, *shares, "train"}))
 
     def rows(self, split: str = "all") -> Iterator[Row]:

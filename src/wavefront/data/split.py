@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
-__all__ = ["HashSplit", "position"]
+__all__ = ["HashSplit", "TailSplit", "position"]
 
 SMALL = 1000  # rows below which the shares are counted out, so that no split comes out empty
 
@@ -62,3 +64,30 @@ class HashSplit:
 
     def select(self, split: str) -> Iterator[dict[str, Any]]:
         return (row for row in self.rows() if self.split_of(row) == split)
+
+
+class TailSplit:
+    """Cuts the end off a stream of text: {"test": 0.1, "valid": 0.05} -> its last tenth is test, what comes before that valid, the rest train. The
+    shares are of the characters, the borders between rows.
+    """
+
+    def __init__(self, rows: Callable[[], Iterable[dict[str, Any]]], shares: dict[str, float], column: str):
+        self.rows, self.shares, self.column = rows, shares, column
+        self._parts: dict[str, tuple[int, int | None]] | None = None
+
+    @property
+    def parts(self) -> dict[str, tuple[int, int | None]]:
+        """split -> its first row, and the first one after it."""
+        if self._parts is None:
+            ends = np.cumsum(array("q", (len(row[self.column]) for row in self.rows())), dtype=np.int64)
+            self._parts, after, kept = {}, None, 1.0
+            for split, share in self.shares.items():
+                kept -= share
+                first = int(np.searchsorted(ends, kept * ends[-1], side="left")) + 1 if len(ends) else 0
+                self._parts[split], after = (first, after), first
+            self._parts["train"] = (0, after)
+        return self._parts
+
+    def select(self, split: str) -> Iterator[dict[str, Any]]:
+        first, after = self.parts[split]
+        return islice(iter(self.rows()), first, after)

@@ -86,6 +86,11 @@ class Store:
         """The first dimension of every example's array in a column, int64 [examples]."""
         return np.diff(self._columns[column][1])
 
+    def stream(self, column: str) -> tuple[np.ndarray, np.ndarray]:
+        """All values of a column, one example after the other, as they are mapped from disk; and where each example begins, and the last ends."""
+        values, offsets, _ = self._columns[column]
+        return values, offsets
+
     def __len__(self) -> int:
         return self._count
 

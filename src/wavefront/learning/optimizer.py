@@ -25,7 +25,10 @@ def optimizer_for(network: nn.Module, settings: Settings) -> torch.optim.Optimiz
 class Average:
     """The weights of a network averaged over its past, which score better than the last ones.   [Polyak and Juditsky 1992]
 
-        m ← m + (1 - d) (w - m)         d = min(decay, (1 + n) / (10 + n)) at step n: a young average forgets its start
+        m ← m + (1 - d) (w - m)         d = min(decay, (2 + n) / (11 + n)) at step n = 0, 1, ..: a young average forgets its start
+
+    decay 0: the plain mean of the weights after each step, d = n / (1 + n)  [averaged SGD; begun when nothing gets better, NT-ASGD: Merity et al.
+    2018, arXiv:1708.02182, 3]
 
     What is not of a floating dtype, or not trained, is the network's own.
     """
@@ -38,7 +41,8 @@ class Average:
 
     @torch.no_grad()
     def add(self, step: int) -> None:
-        torch._foreach_lerp_(self._means, self._weights, 1 - min(self.decay, (1 + step) / (10 + step)))
+        kept = min(self.decay, (2 + step) / (11 + step)) if self.decay else step / (1 + step)
+        torch._foreach_lerp_(self._means, self._weights, 1 - kept)
 
     @torch.no_grad()
     def swap(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 __all__ = ["Settings"]
 
@@ -40,7 +40,18 @@ class Settings(BaseModel):
     average: float = Field(
         0.0, ge=0, lt=1, description="decay of a moving average of the weights, which is what is scored and kept; 0: none"
     )
+    average_after: int = Field(
+        0,
+        ge=0,
+        description="the plain mean of all weights from then on is scored and kept after so many evaluations without a better score; 0: never",
+    )
     keep: Literal["best", "last"] = Field("best", description="which weights are kept: the best on the validation data, or the last")
     seed: int = Field(0, ge=0, lt=2**63, description="of the first weights, the order of batches and dropout")
     checkpoint_seconds: float = Field(30.0, ge=0, description="at most so much work is lost when the process is killed")
     device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description='"cpu", "cuda" or "cuda:1"')
+
+    @model_validator(mode="after")
+    def _one_average(self) -> Settings:
+        if self.average and self.average_after:
+            raise ValueError("average and average_after are two ways to average the weights: set one of them to 0")
+        return self

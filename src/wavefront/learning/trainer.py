@@ -45,6 +45,7 @@ class Position:
     best_loss: float = math.inf  # and the loss that came with it
     best_epoch: float | None = None
     worse: int = 0  # evaluations since there was a better one
+    averaged: int | None = None  # steps whose weights are in the average; None: it has not begun
     scored_step: int | None = None  # of the last evaluation
     evaluation_seconds: float = 0.0  # how long the last one took
     seconds: float = 0.0  # since the run began, over all its parts
@@ -74,6 +75,8 @@ class Trainer:
     metric    the one of them that decides, and whether larger is better
     listen    gets every event, a dict with "event": "step", "evaluation", "checkpoint", "resumed", "warning", "end"
     identity  what a checkpoint has to agree with to be resumed: data, vocabulary, architecture, as strings
+    memory    what `loss` keeps from one batch of an epoch to the next, tensors by name: the state of a recurrence over one long stream. It is
+              emptied before each epoch, and goes into checkpoints
     reserve   seconds of an evaluation -> seconds to leave for what comes after training, when the end is a time
     began     `time.monotonic()` when the run began, if that was before now
     """
@@ -92,16 +95,18 @@ class Trainer:
         identity: Mapping[str, str] | None = None,
         reserve: Callable[[float], float] = lambda evaluation_seconds: 0.0,
         began: float | None = None,
+        memory: dict[str, Tensor] | None = None,
     ):
         if not settings.epochs and not settings.minutes:
             raise TrainingError("a run needs an end: set learning.epochs, learning.minutes, or both.")
         self.network, self.loss, self.batches, self.settings = network, loss, batches, settings
         self.evaluate, self.metric, self.larger_is_better = evaluate, metric, larger_is_better
         self.listen, self.identity, self.reserve = listen, dict(identity or {}), reserve
+        self.memory: dict[str, Tensor] = {} if memory is None else memory
         self.checkpoints = Checkpoints(folder)
         self.optimizer = optimizer_for(network, settings)
-        self.average = Average(network, settings.average) if settings.average else None
-        self.at = Position()
+        self.average = Average(network, settings.average) if settings.average or settings.average_after else None
+        self.at = Position(averaged=0 if settings.average else None)
         self.best_weights: dict[str, Tensor] | None = None
         self.interrupts = Interrupts()
         self._began = time.monotonic() if began is None else began
@@ -139,6 +144,8 @@ class Trainer:
         batches = self.batches(self.at.epoch)
         if not len(batches):
             raise TrainingError("there is nothing to train on: the training data have no batch.")
+        if not self.at.batch:
+            self.memory.clear()
         while self.at.batch < len(batches):
             self._step(batches)
             if self.interrupts.received or time.monotonic() - self._saved_at >= self.settings.checkpoint_seconds:
@@ -172,8 +179,9 @@ class Trainer:
             group["lr"] = learning_rate
         self.optimizer.step()  # where there was nothing to learn there is no gradient, and nothing moves
         at.batch, at.step = at.batch + 1, at.step + 1
-        if self.average:
-            self.average.add(at.step)
+        if self.average and at.averaged is not None:
+            self.average.add(at.averaged)
+            at.averaged += 1
         done = {"batch": at.batch, "batches": len(batches), "progress": self._progress(0, len(batches))}
         self._tell("step", loss=value, norm=norm, learning_rate=learning_rate, **done)
 
@@ -198,6 +206,8 @@ class Trainer:
                     self.at.best, self.at.best_loss, self.at.best_epoch = score, loss, epochs
                     self.best_weights = self._scored_weights()
             self.at.worse = 0 if better else self.at.worse + 1
+            if self.average and self.at.averaged is None and self.at.worse >= self.settings.average_after:
+                self.at.averaged = 0
         self._evaluated_at, self.at.scored_step = time.monotonic(), self.at.step
         mean = self.at.loss_sum / self.at.loss_items if self.at.loss_items else None
         self._tell("evaluation", epochs=epochs, train_loss=mean, valid=dict(metrics), best=self.at.best, best_epoch=self.at.best_epoch)
@@ -225,7 +235,7 @@ class Trainer:
         """Puts the weights that are to be kept into the network: the best, or the last (averaged, if they are)."""
         if self.settings.keep == "best" and self.best_weights:
             self.network.load_state_dict(self.best_weights)
-        elif self.average:
+        elif self.average and self.at.averaged:
             self.average.swap()
         self.network.eval()
 
@@ -306,6 +316,7 @@ class Trainer:
             tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items() if tensor is not None}
         tensors |= {f"best.{name}": tensor for name, tensor in (self.best_weights or {}).items()}
         tensors |= {f"average.{name}": tensor for name, tensor in (self.average.state() if self.average else {}).items()}
+        tensors |= {f"memory.{name}": tensor for name, tensor in self.memory.items()}
         tensors |= {f"random.{name}": state for name, state in _random_states().items()}
         position = {name: None if value == math.inf else value for name, value in asdict(self.at).items()}
         self.checkpoints.save(Checkpoint(tensors, {"position": position, "identity": self.identity}))
@@ -320,7 +331,7 @@ class Trainer:
         checkpoint = self.checkpoints.latest(warn=lambda message: self._tell("warning", message=message))
         if checkpoint is None:
             return False
-        parts: dict[str, dict[str, Tensor]] = {"network": {}, "optimizer": {}, "best": {}, "average": {}, "random": {}}
+        parts: dict[str, dict[str, Tensor]] = {"network": {}, "optimizer": {}, "best": {}, "average": {}, "memory": {}, "random": {}}
         for name, tensor in checkpoint.tensors.items():
             part, _, rest = name.partition(".")
             parts[part][rest] = tensor
@@ -333,6 +344,7 @@ class Trainer:
         self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
         if self.average and parts["average"]:
             self.average.load(parts["average"])
+        self.memory.update(parts["memory"])
         self.best_weights = parts["best"] or None
         position = checkpoint.state["position"]
         unset = {name: math.inf for name in ("lowest_loss", "best_loss") if position[name] is None}  # JSON has no infinity
@@ -373,13 +385,14 @@ class Trainer:
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
-        if self.average:
-            self.average.swap()
+        average = self.average if self.at.averaged else None
+        if average:
+            average.swap()
         try:
             yield
         finally:
-            if self.average:
-                self.average.swap()
+            if average:
+                average.swap()
 
     @contextmanager
     def _as_scored(self) -> Iterator[None]:

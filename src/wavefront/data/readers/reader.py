@@ -86,6 +86,7 @@ class Reader(ABC):
     """
 
     format: ClassVar[str]
+    stream: ClassVar[bool] = False  # whether the rows go on from one another: what is cut off then is cut off in one piece
     columns: tuple[Column, ...]
 
     def __init__(self, path: Path, options: Options):

@@ -1,9 +1,12 @@
-"""Plain text: one example a line."""
+"""Plain text, as the stream that it is."""
 
 from __future__ import annotations
 
+import gzip
 import re
+import zlib
 from collections.abc import Iterator
+from io import TextIOWrapper
 from pathlib import Path
 
 from wavefront.data.readers.reader import Column, Options, Reader, Row, ending, lines
@@ -48,9 +51,13 @@ def _dotted(word: str) -> bool:
 
 
 class Text(Reader):
-    """One column, `text`: the lines as they are, blank ones left out."""
+    """One column, `text`: the lines with their ends, blank ones too, so that the rows one after the other are the text. A line of more than 4,096
+    characters comes in pieces, cut at a blank where there is one; whatever ends a line in the file, here it is "\\n".
+    """
 
     format = "text"
+    stream = True
+    PIECE = 4096  # characters
 
     def __init__(self, path: Path, options: Options):
         super().__init__(path, options)
@@ -61,6 +68,19 @@ class Text(Reader):
         return path.is_file() and ending(path) in (".txt", ".text", "")
 
     def rows(self) -> Iterator[Row]:
-        for _, line in lines(self.path):
-            if line.strip():
-                yield {"text": line}
+        rest = ""
+        try:
+            with gzip.open(self.path, "rb") if self.path.name.lower().endswith(".gz") else self.path.open("rb") as file:
+                text = TextIOWrapper(file, encoding="utf-8-sig")  # type: ignore[arg-type]
+                while piece := text.readline(self.PIECE - len(rest)):
+                    piece = rest + piece
+                    cut = piece.rfind(" ") + 1 or len(piece)
+                    keep = len(piece) if piece.endswith("\n") or len(piece) < self.PIECE else cut
+                    rest = piece[keep:]
+                    yield {"text": piece[:keep]}
+            if rest:
+                yield {"text": rest}
+        except (UnicodeDecodeError, EOFError, OSError, zlib.error):
+            for _ in lines(self.path):  # says what is wrong, and in which line
+                pass
+            raise
