@@ -165,6 +165,11 @@ def fit(
 def predict(
     run: Folder,
     inputs: Annotated[str, typer.Argument(metavar="[INPUT]", help="A file, or - for standard input.", show_default=False)] = "-",
+    num_beams: Annotated[
+        int | None, typer.Option(min=1, help="Beams of the search, where sequences are written.  [default: as trained]", show_default=False)
+    ] = None,
+    n_best: Annotated[int, typer.Option(min=1, help="So many candidates for each input, with their log-probabilities.")] = 1,
+    explain: Annotated[bool, typer.Option("--explain", help="Where the network looked, as a picture.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Predict for every input: one readable line each, or one JSON object each, in their order.
@@ -175,12 +180,13 @@ def predict(
     Examples:
       echo "In 2009, I went to Nepal." | wavefront predict runs/years
       wavefront predict runs/reviews new.csv --json > predicted.jsonl
+      echo "ABDOMEN" | wavefront predict runs/g2p --n-best 3 --explain
     """
     from wavefront.app.run import load
 
     model = load(run)
     at_once = 1 if inputs == "-" and sys.stdin.isatty() else 64
-    for row, prediction in model.predictions(inputs, at_once):
+    for row, prediction in model.predictions(inputs, at_once, num_beams, n_best, explain):
         _out(_line(prediction) if as_json else model.task.row_text(row, prediction))
 
 
@@ -193,6 +199,7 @@ def score(
         str | None, typer.Option(help="Which rows: train, valid, test, all.  [default: test, or all where there is no such]")
     ] = None,
     query: Annotated[str | None, typer.Option(metavar="SQL", help="What to read of a DuckDB database.")] = None,
+    each: Annotated[bool, typer.Option("--each", help="The log-probability of each row's target, where sequences are written.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Score a model on DATA that it was not trained on.
@@ -201,10 +208,15 @@ def score(
     Examples:
       wavefront score runs/reviews march.csv
       wavefront score runs/ner ner/ --split valid --json
+      wavefront score runs/g2p candidates.tsv --each
     """
     from wavefront.app.run import load
 
     model = load(run)
+    if each:
+        for row, log_prob in model.log_probs(data):
+            _out(_line({**row, "log_prob": log_prob}) if as_json else "\t".join([f"{log_prob:.4f}", *map(_cell, row.values())]))
+        return
     metrics, used = model.scores(data, split, query)
     _out(_json(metrics) if as_json else scores_table({"metric": model.task.metric, used: metrics}))
 
@@ -370,6 +382,11 @@ def _pairs(given: list[str] | None, option: str) -> list[tuple[str, str]]:
     if wrong := [key for key, equals, _ in pairs if not equals or not key]:
         raise SettingsError(f"{option} takes NAME=VALUE, got {wrong[0]!r}.")
     return [(key.strip(), value.strip()) for key, _, value in pairs]
+
+
+def _cell(value: Any) -> str:
+    """A value of a row in one line."""
+    return value if isinstance(value, str) else " ".join(value) if isinstance(value, list) else f"{len(value):,} steps"
 
 
 def _first_line(thing: Any) -> str:

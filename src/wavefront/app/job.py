@@ -193,6 +193,7 @@ class Job:
     def _finish(self, trainer: Trainer, outcome: Outcome) -> Run:
         """The scores, the report, and away with what only training needed."""
         meters = {}
+        self.task.searching()
         for split, store in self.stores.items():
             loader = Loader(self.task, store, WIDE, self.learning.device, numbers=self.plan.numbers(split))
             meters[split] = score(self.task, self.network, loader)

@@ -38,19 +38,45 @@ class Run:
         self.folder, self.task, self.network, self.metrics = folder, task, network.eval(), dict(metrics)
         self._like, self._device = like, device
 
-    def predict(self, inputs: str | Path | Iterable[Any]) -> list[dict[str, Any]]:
-        """One prediction per input, in their order. `inputs` is a file, "-" for standard input, or a list of values or of dicts."""
-        return [prediction for _, prediction in self.predictions(inputs)]
+    def predict(self, inputs: str | Path | Iterable[Any], **how: Any) -> list[dict[str, Any]]:
+        """One prediction per input, in their order. `inputs` is a file, "-" for standard input, or a list of values or of dicts; `how` as in
+        `predictions`."""
+        return [prediction for _, prediction in self.predictions(inputs, **how)]
 
-    def predictions(self, inputs: str | Path | Iterable[Any], at_once: int = 64) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-        """Rows with their predictions, as a stream in bounded memory; `at_once` rows go through the network together."""
+    def predictions(
+        self,
+        inputs: str | Path | Iterable[Any],
+        at_once: int = 64,
+        num_beams: int | None = None,
+        n_best: int = 1,
+        explain: bool = False,
+    ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+        """Rows with their predictions, as a stream in bounded memory; `at_once` rows go through the network together.
+
+        num_beams  of the search, where the task writes sequences; None: as in the settings
+        n_best     so many candidates for each row, with their log-probabilities
+        explain    where the network looked
+        """
         needed = self.task.needed
         rows = read_inputs(inputs, self._like, needed)
+        self.task.searching(num_beams, n_best, at_once if explain else 0)
         while chunk := list(islice(rows, at_once)):
             seen = [{name: row[name] for name in needed} for row in chunk]
             with memory_guarded(f"a prediction for {len(seen)} rows at once", FEWER):
                 batch = self.task.collate([self.task.encode(row) for row in seen]).to(self._device)
                 found = self.task.predict(self.network, batch)
+            yield from zip(seen, found)
+
+    def log_probs(self, data: str | Path | Iterable[Any], at_once: int = 64) -> Iterator[tuple[dict[str, Any], float]]:
+        """Rows with log p(target | source), of tasks that write sequences: of the user's own pairs, or of the candidates of another system, each
+        in a row of its own with its source."""
+        columns = list(self.task.columns.values())
+        rows = read_inputs(data, self._like, columns)
+        while chunk := list(islice(rows, at_once)):
+            seen = [{name: row[name] for name in columns} for row in chunk]
+            with memory_guarded(f"the scoring of {len(seen)} rows at once", FEWER):
+                batch = self.task.collate([self.task.encode(row) for row in seen]).to(self._device)
+                found = self.task.log_probs(self.network, batch)
             yield from zip(seen, found)
 
     def score(self, data: str | Path, split: str | None = None, query: str | None = None) -> dict[str, Any]:
@@ -69,6 +95,7 @@ class Run:
             raise DataError(
                 f"{data}: has no column {absent[0]!r}, which the model was trained on. It has: {', '.join(c.name for c in source.columns)}."
             )
+        self.task.searching()
         meter, scored = self.task.meter(), 0
         rows = self.task.rows(source, split)
         while chunk := list(islice(rows, 64)):

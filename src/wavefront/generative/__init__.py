@@ -14,7 +14,9 @@ from wavefront.generative.forcing import SCHEDULES, coins, every
 from wavefront.generative.markov import Markov
 from wavefront.generative.output import Output
 from wavefront.generative.output_to_hidden import OutputToHidden
+from wavefront.generative.smoothing import smoothed_loss
 from wavefront.generative.symbols import AdaptiveCategorical, Categorical
+from wavefront.generative.transcriber import Read, Transcriber
 from wavefront.generative.transducer import Transducer
 
 __all__ = [
@@ -40,8 +42,10 @@ __all__ = [
     "NegativeBinomial",
     "Output",
     "OutputToHidden",
+    "Read",
     "Sample",
     "StudentT",
+    "Transcriber",
     "Transducer",
     "Writing",
     "beam_search",
@@ -51,6 +55,7 @@ __all__ = [
     "fill_exactly",
     "greedy",
     "sample",
+    "smoothed_loss",
     "stream",
     "truncated",
 ]

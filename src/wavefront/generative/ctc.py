@@ -16,6 +16,8 @@ from wavefront.generative.beam import Hypothesis
 
 __all__ = ["CTC", "log_add"]
 
+NEVER = -1e30  # as good as -inf, and without its NaN in gradients
+
 
 def log_add(a: float, b: float) -> float:
     """log(exp a + exp b)."""
@@ -65,6 +67,36 @@ class CTC(nn.Module):
         y = y.masked_fill(~inside, 0)
         loss = F.ctc_loss(self(o).transpose(0, 1), y, lengths, y_lengths, blank=self.blank, reduction="none")
         return torch.where(lengths > 0, -loss, 0)  # nothing from nothing is certain
+
+    def alignments(self, o: Tensor, y: Tensor, lengths: Any = None, y_lengths: Any = None) -> Tensor:
+        """p(step t writes the u-th symbol | x, y), over all paths that become y: [B, U, T]. Sums over t to how many steps a symbol lasts.
+
+        The gradient of log p(y | x) with respect to the log-probability that a state of the lattice emits.  [Graves et al. 2006, eq. 14-15]
+        """
+        lengths, y_lengths = _lengths(o, lengths), _lengths(y, y_lengths)
+        rows, steps, size = len(o), o.shape[1], y.shape[1]
+        states = y.new_full((rows, 2 * size + 1), self.blank)  # a blank before each symbol and after the last
+        states[:, 1::2] = y
+        # from two states before, where neither is a blank nor the same symbol
+        skip = torch.zeros_like(states, dtype=torch.bool)
+        skip[:, 3::2] = y[:, 1:] != y[:, :-1]
+        with torch.enable_grad():
+            emitted = self(o.detach()).detach().gather(2, states.clamp(0, self.blank)[:, None].expand(-1, steps, -1)).requires_grad_()
+            alpha = emitted.new_full(states.shape, NEVER)
+            alpha = torch.cat([emitted[:, 0, :2], alpha[:, 2:]], 1)
+            ends = [alpha]
+            for t in range(1, steps):
+                one = F.pad(alpha, (1, 0), value=NEVER)[:, :-1]
+                two = F.pad(alpha, (2, 0), value=NEVER)[:, :-2].masked_fill(~skip, NEVER)
+                alpha = torch.stack([alpha, one, two]).logsumexp(0) + emitted[:, t]
+                ends.append(alpha)
+            last = torch.stack(ends, 1)[torch.arange(rows, device=o.device), (lengths - 1).clamp(min=0)]
+            final = (2 * y_lengths)[:, None]
+            total = torch.cat(
+                [last.gather(1, final), last.gather(1, (final - 1).clamp(min=0)).masked_fill(final == 0, NEVER)], 1
+            ).logsumexp(1)
+            (posterior,) = torch.autograd.grad(total.sum(), emitted)
+        return posterior[:, :, 1::2].transpose(1, 2)
 
     @staticmethod
     def needed(y: Tensor, y_lengths: Tensor) -> Tensor:

@@ -65,6 +65,22 @@ class Transducer(nn.Module):
 
         Each row t of it is one cumulated log-sum over u, so that only the steps of x are done one after the other.
         """
+        blank, written, lengths, y_lengths = self._lattice(h, y, lengths, y_lengths)
+        return _total(blank, written, lengths, y_lengths)
+
+    def alignments(self, h: Tensor, y: Tensor, lengths: Any = None, y_lengths: Any = None) -> Tensor:
+        """p(the u-th symbol is written at step t | x, y), over all paths: [B, U, T]. Sums to one over t.
+
+        The gradient of log p(y | x) with respect to log p(y(u) | t, u - 1).
+        """
+        blank, written, lengths, y_lengths = self._lattice(h.detach(), y, lengths, y_lengths)
+        with torch.enable_grad():
+            written = written.detach().requires_grad_()
+            (posterior,) = torch.autograd.grad(_total(blank.detach(), written, lengths, y_lengths).sum(), written)
+        return posterior.transpose(1, 2)
+
+    def _lattice(self, h: Tensor, y: Tensor, lengths: Any, y_lengths: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """log p(blank | t, u) [B, T, U + 1], log p(y(u + 1) | t, u) [B, T, U], and the lengths."""
         lengths, y_lengths = _lengths(h, lengths), _lengths(y, y_lengths)
         if bool((lengths == 0).any()):
             raise ShapeError(f"Transducer: sequence {int((lengths == 0).nonzero()[0])} has no steps; there has to be one to write from.")
@@ -77,13 +93,7 @@ class Transducer(nn.Module):
         log_p = self.join(h[:, :, None], g[:, None])  # [B, T, U + 1, K + 1]
         blank = log_p[..., self.blank]
         written = log_p[:, :, :-1].gather(3, y[:, None, :, None].expand(-1, h.shape[1], -1, 1)).squeeze(3)  # [B, T, U]
-        along = F.pad(written.cumsum(2), (1, 0))  # Σ_{u' < u} log p(y(u') | t, u')
-        alpha = [along[:, 0]]
-        for t in range(1, h.shape[1]):
-            from_left = alpha[-1] + blank[:, t - 1]
-            alpha.append(along[:, t] + (from_left - along[:, t]).logcumsumexp(1))
-        ends = (torch.stack(alpha, 1) + blank)[torch.arange(len(y), device=y.device), lengths - 1]
-        return ends.gather(1, y_lengths[:, None]).squeeze(1)
+        return blank, written, lengths, y_lengths
 
     def _read(self, state: Any, symbols: Tensor | None, rows: int) -> tuple[Any, Tensor]:
         vector = self.start.expand(rows, -1) if symbols is None else self.reader(symbols)
@@ -162,6 +172,17 @@ class _Beginning(NamedTuple):
     log_p: float
     state: Any  # of the predictor
     g: Tensor  # [1, ...]
+
+
+def _total(blank: Tensor, written: Tensor, lengths: Tensor, y_lengths: Tensor) -> Tensor:
+    """log p(y | x) from the log-probabilities of the lattice, [B]."""
+    along = F.pad(written.cumsum(2), (1, 0))  # Σ_{u' < u} log p(y(u') | t, u')
+    alpha = [along[:, 0]]
+    for t in range(1, written.shape[1]):
+        from_left = alpha[-1] + blank[:, t - 1]
+        alpha.append(along[:, t] + (from_left - along[:, t]).logcumsumexp(1))
+    ends = (torch.stack(alpha, 1) + blank)[torch.arange(len(lengths), device=lengths.device), lengths - 1]
+    return ends.gather(1, y_lengths[:, None]).squeeze(1)
 
 
 def _put(state: Any, new: Any, rows: Tensor) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from wavefront.errors import SettingsError
 from wavefront.networks.attending import Attending
@@ -18,6 +19,10 @@ class Encoded(NamedTuple):
 
     context: Any  # a `Memory` for a decoder that attends, else the summary, [B, size]
     state: Any  # the decoder's first state; None: its own
+
+    def first(self, rows: int) -> Encoded:
+        """Of so many sources."""
+        return pytree.tree_map(lambda part: None if part is None else part[:rows], self)
 
 
 class EncoderDecoder(nn.Module):
@@ -74,6 +79,9 @@ class EncoderDecoder(nn.Module):
         if not isinstance(self.decoder.network, Attending):
             return Encoded(c, None)
         return Encoded(self.decoder.network.memory(h, lengths, symbols), None if self.bridge is None else self.bridge(c))
+
+    def forward(self, x: Tensor, lengths: Any = None, symbols: Tensor | None = None) -> Encoded:
+        return self.encode(x, lengths, symbols)
 
     def log_prob_steps(self, x: Tensor, y: Tensor, lengths: Any = None, y_lengths: Any = None, symbols: Tensor | None = None) -> Tensor:
         """log p(y(t) | y(<t), x), exact, and at t = length that of ending there: [B, T + 1]."""

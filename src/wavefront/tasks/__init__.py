@@ -8,18 +8,37 @@ from typing import TYPE_CHECKING
 
 from wavefront.errors import SettingsError
 from wavefront.tasks.classify import Classify
+from wavefront.tasks.forecast import Forecast
 from wavefront.tasks.music import Music
 from wavefront.tasks.regress import Regress
 from wavefront.tasks.tag import Tag
 from wavefront.tasks.task import Batch, Claim, Figure, Meter, Task
+from wavefront.tasks.transcribe import Transcribe
+from wavefront.tasks.translate import Translate
 from wavefront.tasks.tree import Tree
 
 if TYPE_CHECKING:
     from wavefront.data import Source
 
-__all__ = ["TASKS", "Batch", "Claim", "Classify", "Figure", "Meter", "Music", "Regress", "Tag", "Task", "Tree", "choose"]
+__all__ = [
+    "TASKS",
+    "Batch",
+    "Claim",
+    "Classify",
+    "Figure",
+    "Forecast",
+    "Meter",
+    "Music",
+    "Regress",
+    "Tag",
+    "Task",
+    "Transcribe",
+    "Translate",
+    "Tree",
+    "choose",
+]
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (Classify, Music, Regress, Tag, Tree)}
+TASKS: dict[str, type[Task]] = {task.name: task for task in (Classify, Forecast, Music, Regress, Tag, Transcribe, Translate, Tree)}
 
 
 def choose(source: Source, name: str | None = None, columns: Mapping[str, str] | None = None) -> tuple[type[Task], Claim]:

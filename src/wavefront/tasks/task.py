@@ -127,14 +127,21 @@ class Task(ABC):
         self.settings = settings if isinstance(settings, BaseModel) else validated(self.Settings, settings or {})
         self.columns = dict(columns)
 
-    def searching(self, num_beams: int | None = None, n_best: int = 1, explain: int = 0) -> None:
-        """How predictions are made from here on: as thoroughly as the settings say, or with so many beams; a run is scored so when it is over.
+    def searching(self, num_beams: int | None = None, n_best: int = 1, explain: int = 1) -> None:
+        """How thoroughly predictions are made from here on: those of a run that is over, after the quick ones during training.
 
-        n_best   so many candidates for each row
-        explain  where the network looked, for so many rows of each batch
+        num_beams  of a search for the best output; None: as the settings say
+        n_best     so many candidates for each row
+        explain    of so many rows in a batch, where the network looked
         """
-        if num_beams is not None or n_best > 1 or explain:
-            raise SettingsError(f"{self.name} searches for nothing: num_beams, n_best and explain are for translate and transcribe.")
+        if num_beams is not None or n_best > 1:
+            raise SettingsError(f"{self.name} does not search: num_beams and n_best are of tasks that write sequences, as translate.")
+
+    def log_probs(self, network: nn.Module, batch: Batch) -> list[float]:
+        """log p(target | source) of each row of a batch with targets."""
+        raise SettingsError(
+            f"{self.name} gives no probability of a row: log-probabilities are of tasks that write sequences, as translate."
+        )
 
     @property
     def needed(self) -> list[str]:

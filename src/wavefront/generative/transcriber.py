@@ -1,0 +1,61 @@
+"""From one sequence to a shorter one that runs along with it: frames to symbols, letters to phonemes."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from wavefront.generative.ctc import CTC
+from wavefront.generative.transducer import Transducer
+
+__all__ = ["Read", "Transcriber"]
+
+
+class Read(NamedTuple):
+    """What a `Transcriber` made of its inputs."""
+
+    h: Tensor  # [B, T, features]
+    lengths: Tensor  # [B]
+
+
+class Transcriber(nn.Module):
+    """p(y | x) without attention: an encoder reads x, and each of its steps may write.  [Graves et al. 2006; Graves 2012]
+
+        h(1..T) = encoder(reader(x))        y ~ CTC or Transducer over h
+
+    reader   from what comes to vectors: `Series` (values, lengths) -> vectors and lengths, which may be fewer; `Symbols` (x) -> vectors
+    encoder  called (vectors, lengths=), as `Encoder`
+    writer   `CTC` or `Transducer` over the encoder's outputs
+    widen    each vector becomes so many steps, where the targets are longer than the inputs, as with letters
+
+    >>> import torch
+    >>> from wavefront import cells
+    >>> from wavefront.networks import Encoder, Series
+    >>> reader = Series(3, 4, widths=(3,), strides=(2,))
+    >>> net = Transcriber(reader, Encoder(reader.outputs, 5, 1, cells.GRU), CTC(10, symbols=6))
+    >>> read = net(torch.randn(2, 8, 3), lengths=torch.tensor([8, 6]))
+    >>> read.lengths.tolist(), net.writer.log_prob(read.h, torch.tensor([[1, 2], [3, 0]]), read.lengths, [2, 1]).shape
+    ([4, 3], torch.Size([2]))
+    """
+
+    def __init__(self, reader: nn.Module, encoder: nn.Module, writer: CTC | Transducer, widen: int = 1):
+        super().__init__()
+        size: Any = reader.outputs
+        self.reader, self.encoder, self.writer = reader, encoder, writer
+        self.widen = widen
+        self.spread = nn.Linear(size, widen * size) if widen > 1 else None
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Read:
+        read = self.reader(x, lengths) if x.is_floating_point() else (self.reader(x), lengths)
+        vectors, lengths = read
+        if self.spread is not None:
+            rows, steps, size = vectors.shape
+            vectors, lengths = self.spread(vectors).view(rows, steps * self.widen, size), lengths * self.widen
+        return Read(self.encoder(vectors, lengths=lengths), lengths)
+
+    def steps(self, length: int) -> int:
+        """Over how many steps it can write, of an input so long."""
+        for layer in getattr(self.reader, "layers", ()):
+            length = -(length // -layer.stride)
+        return length * self.widen
