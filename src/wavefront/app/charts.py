@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
-__all__ = ["Line", "bars", "confusion", "lines", "points", "ticks"]
+__all__ = ["Frame", "Line", "bars", "confusion", "lines", "points", "svg", "ticks"]
 
 WIDTH, HEIGHT = 460, 240
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 18, 38
@@ -46,7 +46,7 @@ def lines(series: Sequence[Line], x_axis: str, y_axis: str, mark: tuple[float, f
     ]
     if not series:
         return ""
-    frame = _Frame([x for line in series for x in line.x], [y for line in series for y in line.y])
+    frame = Frame([x for line in series for x in line.x], [y for line in series for y in line.y])
     body = [frame.axes(x_axis, y_axis)]
     for line in series:
         path = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in zip(line.x, line.y))
@@ -56,7 +56,7 @@ def lines(series: Sequence[Line], x_axis: str, y_axis: str, mark: tuple[float, f
     if mark is not None:
         body.append(f'<circle class="mark" cx="{frame.x(mark[0]):.1f}" cy="{frame.y(mark[1]):.1f}" r="4"/>')
     legend = " ".join(f'<span class="key {line.style}">{escape(line.name)}</span>' for line in series)
-    return _svg(body, f"{y_axis} over {x_axis}") + f'<div class="legend">{legend}</div>'
+    return svg(body, f"{y_axis} over {x_axis}") + f'<div class="legend">{legend}</div>'
 
 
 def bars(labels: Sequence[str], values: Sequence[float], axis: str) -> str:
@@ -65,7 +65,7 @@ def bars(labels: Sequence[str], values: Sequence[float], axis: str) -> str:
     if not shown:
         return ""
     top = 1.0 if max(shown) <= 1 else max(shown)
-    frame = _Frame([0, len(shown)], [0, 1.08 * top], pad=False)
+    frame = Frame([0, len(shown)], [0, 1.08 * top], pad=False)
     body = [frame.grid(axis)]
     room = (WIDTH - LEFT - RIGHT) / len(shown)
     each = math.ceil((6 * max(len(str(label)) for label in labels) + 6) / room)  # every so many labels have room
@@ -80,7 +80,7 @@ def bars(labels: Sequence[str], values: Sequence[float], axis: str) -> str:
             body.append(f'<text class="value" x="{x + width / 2:.1f}" y="{frame.y(value) - 4:.1f}">{text}</text>')
         if k % each == 0:
             body.append(f'<text class="tick middle" x="{x + width / 2:.1f}" y="{HEIGHT - BOTTOM + 15}">{escape(str(label))}</text>')
-    return _svg(body, axis)
+    return svg(body, axis)
 
 
 def points(x: Sequence[float], y: Sequence[float], x_axis: str, y_axis: str) -> str:
@@ -89,12 +89,12 @@ def points(x: Sequence[float], y: Sequence[float], x_axis: str, y_axis: str) -> 
     if not pairs:
         return ""
     both = [value for pair in pairs for value in pair]
-    frame = _Frame(both, both)
+    frame = Frame(both, both)
     low, high = min(both), max(both)
     body = [frame.axes(x_axis, y_axis)]
     body.append(f'<line class="same" x1="{frame.x(low):.1f}" y1="{frame.y(low):.1f}" x2="{frame.x(high):.1f}" y2="{frame.y(high):.1f}"/>')
     body += [f'<circle class="point" cx="{frame.x(a):.1f}" cy="{frame.y(b):.1f}" r="2.5"/>' for a, b in pairs]
-    return _svg(body, f"{y_axis} against {x_axis}")
+    return svg(body, f"{y_axis} against {x_axis}")
 
 
 def confusion(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
@@ -127,7 +127,7 @@ def confusion(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
     return f'<svg class="square" viewBox="0 0 {size} {size}" style="max-width:{size}px" {about}>' + "".join(body) + "</svg>"
 
 
-class _Frame:
+class Frame:
     """Where values are on the picture."""
 
     def __init__(self, xs: Sequence[float], ys: Sequence[float], pad: bool = True):
@@ -161,5 +161,6 @@ class _Frame:
         return "".join(parts) + f'<text class="axis end" x="{WIDTH - RIGHT}" y="{HEIGHT - 6}">{escape(x_axis)}</text>'
 
 
-def _svg(body: Sequence[str], label: str) -> str:
+def svg(body: Sequence[str], label: str) -> str:
+    """The picture of these elements; `label` says what it shows."""
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)}">' + "".join(body) + "</svg>"

@@ -13,7 +13,17 @@ from wavefront.errors import RunError
 
 __all__ = ["claim_folder", "locked", "make_folder", "name_of"]
 
-OWN = {"config.toml", "task.json", "model.safetensors", "metrics.jsonl", "metrics.json", "report.html", "checkpoints", "work"}
+OWN = {
+    "config.toml",
+    "task.json",
+    "model.safetensors",
+    "series.safetensors",
+    "metrics.jsonl",
+    "metrics.json",
+    "report.html",
+    "checkpoints",
+    "work",
+}
 
 
 def name_of(data: str | Path) -> str:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -15,11 +15,11 @@ from shlex import quote
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from wavefront.app import text
 from wavefront.app.folder import locked
-from wavefront.app.loader import WIDE, Loader, score
+from wavefront.app.loader import WIDE, Loader, loader, score
 from wavefront.app.plan import Plan
 from wavefront.app.progress import Progress
 from wavefront.app.report import write_report
@@ -27,7 +27,7 @@ from wavefront.app.run import FORMAT, Run, parameters
 from wavefront.data import Source, Store
 from wavefront.errors import DataError, TrainingError
 from wavefront.learning import Interrupted, Log, Outcome, Settings, Trainer, read_log, save_weights, write_whole
-from wavefront.tasks import Task
+from wavefront.tasks import Batch, Task
 
 __all__ = ["Counted", "Job"]
 
@@ -152,10 +152,12 @@ class Job:
             log(event)
             self.progress(event)
 
-        def epoch(number: int) -> Loader:
-            return Loader(task, stores["train"], learning.batch_size, learning.device, seed=learning.seed, epoch=number)
+        memory: dict[str, Tensor] = {}
 
-        valid = Loader(task, stores["valid"], WIDE, learning.device, numbers=self.plan.valid) if "valid" in stores else None
+        def epoch(number: int) -> Sequence[Batch]:
+            return loader(task, stores["train"], learning.batch_size, learning.device, seed=learning.seed, epoch=number, memory=memory)
+
+        valid = loader(task, stores["valid"], WIDE, learning.device, numbers=self.plan.valid) if "valid" in stores else None
         trainer = Trainer(
             network,
             lambda batch: task.loss(network, batch),
@@ -163,12 +165,13 @@ class Job:
             learning,
             self.folder / "checkpoints",
             evaluate=(lambda: score(task, network, valid).metrics()) if valid is not None else None,
-            metric=task.metric,
+            metric=task.chosen_by,
             larger_is_better=task.larger_is_better,
             listen=listen,
             identity={"data": self.about["data"]["fingerprint"], "task": _hash(self.about["state"])},
             reserve=self.plan.reserve,
             began=self.began,
+            memory=memory,
         )
         if self.resume and not trainer.resume():
             self.progress.say("there is no checkpoint yet: the run starts from its beginning")
@@ -195,9 +198,9 @@ class Job:
         meters = {}
         self.task.searching()
         for split, store in self.stores.items():
-            loader = Loader(self.task, store, WIDE, self.learning.device, numbers=self.plan.numbers(split))
-            meters[split] = score(self.task, self.network, loader)
-            self.facts[split] = {**meters[split].metrics(), "examples": len(loader.numbers)}
+            batches = loader(self.task, store, WIDE, self.learning.device, numbers=self.plan.numbers(split))
+            meters[split] = score(self.task, self.network, batches)
+            self.facts[split] = {**meters[split].metrics(), "examples": len(batches.numbers)}
         ended = {"stopped": outcome.stopped, "epochs": outcome.epochs, "steps": outcome.steps, "best_epoch": outcome.best_epoch}
         self.facts |= {**ended, "seconds": round(trainer.seconds(), 2)}
         run = Run(self.folder, self.task, self.network, self.about["data"], self.facts, self.learning.device)

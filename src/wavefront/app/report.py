@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wavefront.app.charts import Line, bars, confusion, lines, points
+from wavefront.app.fan import fan
 from wavefront.app.text import duration, number
 from wavefront.learning import write_whole
 from wavefront.tasks import Figure
@@ -47,12 +48,13 @@ svg { width: 100%; height: auto; display: block; font: 11px system-ui, sans-seri
 .same { stroke: var(--soft); stroke-dasharray: 3 4; } .tick { fill: var(--soft); } .axis { fill: var(--soft); } .end { text-anchor: end; }
 .middle, .value, .count { text-anchor: middle; } .value { fill: var(--soft); } .count { fill: var(--ink); } .count.strong { fill: var(--strong); }
 .line { fill: none; stroke-width: 1.8; stroke-linejoin: round; } .line.a { stroke: var(--a); } .line.b { stroke: var(--b); }
+.line.soft { stroke: var(--soft); stroke-width: 1.3; } .band { fill: var(--a); opacity: .16; }
 .dot.a, .point, .bar { fill: var(--a); } .bar { opacity: .85; } .dot.b { fill: var(--b); } .point { opacity: .45; }
 .mark { fill: var(--page); stroke: var(--b); stroke-width: 2; }
 .cell { fill: var(--rule); opacity: .45; } .right { fill: var(--right); } .wrong { fill: var(--wrong); }
 .legend { font-size: .84rem; color: var(--soft); margin-top: .2rem; } .key { margin-right: 1.2rem; white-space: nowrap; }
 .key::before { content: ""; display: inline-block; width: 1.1em; height: 2px; margin-right: .45em; vertical-align: .28em; background: var(--a); }
-.key.b::before { background: var(--b); }
+.key.b::before { background: var(--b); } .key.soft::before { background: var(--soft); }
 .example { border-top: 1px solid var(--rule); padding: .6rem 0; } .example p { margin: .1rem 0; overflow-wrap: anywhere; }
 .example .said { font-size: .9rem; color: var(--soft); } .example .bad b { color: var(--wrong); font-weight: 600; }
 .example b { font-weight: 500; color: var(--ink); }
@@ -148,6 +150,8 @@ def _figure(figure: Figure, split: str) -> str:
         drawn = f'<div style="max-width:36rem">{points(data["x"], data["y"], data["x_axis"], data["y_axis"])}</div>'
     elif figure.kind == "table":
         drawn = f"<div class=wide>{_table(data['head'], [[number(value) for value in row] for row in data['rows']])}</div>"
+    elif figure.kind == "forecast":
+        drawn = f'<div style="max-width:36rem">{fan(data["past"], data["forecast"], data["bands"], data["y"])}</div>'
     elif figure.kind == "examples":
         drawn = _examples(data["rows"])
     elif figure.kind == "trees":
@@ -158,7 +162,9 @@ def _figure(figure: Figure, split: str) -> str:
             for row in data["rows"]
         )
     else:
-        raise ValueError(f"a report draws confusion, bars, points, table, examples and trees; got a figure of kind {figure.kind!r}")
+        raise ValueError(
+            f"a report draws confusion, bars, points, table, forecast, examples and trees; got a figure of kind {figure.kind!r}"
+        )
     caption = f"<figcaption>{_safe(note)}</figcaption>" if note else ""
     return (
         f"<section><h2>{_words(figure.title)} <span class=soft>on {_safe(split)}</span></h2><figure>{caption}{drawn}</figure></section>"

@@ -82,7 +82,7 @@ def written(at: np.ndarray, style: str) -> list[str | int]:
         texts = np.datetime_as_string(at, unit="m" if style == "minute" else "s")
         ending = "+00:00" if style == "offset" else ""
         return [str(text).replace("T", "T" if style == "offset" else " ") + ending for text in texts]
-    return [str(text) for text in np.datetime_as_string(at, unit={"month": "M", "day": "D"}[style])]
+    return [str(text) for text in np.datetime_as_string(at, unit="M" if style == "month" else "D")]
 
 
 def _is_time(text: str, style: str) -> bool:

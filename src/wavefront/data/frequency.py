@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,7 +26,7 @@ SEASONS = {("second", 7 * DAY): 52, ("second", DAY): 7, ("business day", 1): 5, 
 
 
 class Frequency(NamedTuple):
-    """A step of time: `count` of a `unit`, which is "number", "second", "business day" or "month" (a day is 86,400 seconds).
+    """A step of time: `every` of a `unit`, which is "number", "second", "business day" or "month" (a day is 86,400 seconds).
 
     `steps(at)` counts whole steps since a fixed origin: a regular series has consecutive numbers. `after(last, n)` are the n times that
     come next.
@@ -34,11 +34,11 @@ class Frequency(NamedTuple):
     >>> at = np.array(["2024-01-31", "2024-02-29", "2024-03-31"], "datetime64[s]")
     >>> monthly = Frequency.of([at])
     >>> monthly, monthly.after(at[-1], 2).astype("datetime64[D]").tolist()[1].isoformat()
-    (Frequency(unit='month', count=1), '2024-05-31')
+    (Frequency(unit='month', every=1), '2024-05-31')
     """
 
     unit: str
-    count: int
+    every: int
 
     @classmethod
     def of(cls, series: Iterable[np.ndarray]) -> Frequency:
@@ -75,10 +75,10 @@ class Frequency(NamedTuple):
     def steps(self, at: np.ndarray) -> np.ndarray:
         """Whole steps since a fixed origin, int64; times between two steps give the one below."""
         if self.unit == "month":
-            return at.astype("datetime64[M]").astype(np.int64) // self.count
+            return at.astype("datetime64[M]").astype(np.int64) // self.every
         if self.unit == "business day":
             return np.busday_count(np.datetime64("1970-01-01"), at.astype("datetime64[D]"))
-        return at.astype(np.int64) // self.count
+        return at.astype(np.int64) // self.every
 
     def offsets(self, at: np.ndarray) -> np.ndarray:
         """How far times are after their step, int64: the same for all rows of a regular series (months: but for their ends)."""
@@ -88,19 +88,19 @@ class Frequency(NamedTuple):
             last = _month_length(month) - 1 == day // DAY
             if bool(last.all()):
                 day = np.full_like(day, 31 * DAY)
-            return month.astype(np.int64) % self.count * 32 * DAY + day
+            return month.astype(np.int64) % self.every * 32 * DAY + day
         if self.unit == "business day":
             return (at - at.astype("datetime64[D]").astype("datetime64[s]")).astype(np.int64) + DAY * (_weekday(at) >= 5)
-        return at.astype(np.int64) % self.count
+        return at.astype(np.int64) % self.every
 
-    def after(self, last: np.datetime64 | int, n: int) -> np.ndarray:
+    def after(self, last: Any, n: int) -> np.ndarray:
         """The n times that follow."""
         k = np.arange(1, n + 1)
         if self.unit == "number":
-            return int(last) + self.count * k
+            return int(last) + self.every * k
         last = np.datetime64(last, "s")
         if self.unit == "second":
-            return last + (self.count * k).astype("timedelta64[s]")
+            return last + (self.every * k).astype("timedelta64[s]")
         day = last.astype("datetime64[D]")
         clock = last - day.astype("datetime64[s]")
         if self.unit == "business day":
@@ -108,17 +108,17 @@ class Frequency(NamedTuple):
         month = last.astype("datetime64[M]")
         into = (day - month.astype("datetime64[D]")).astype(np.int64)
         is_end = into == _month_length(month) - 1 and into >= 27
-        months = month + (self.count * k).astype("timedelta64[M]")
+        months = month + (self.every * k).astype("timedelta64[M]")
         into = np.where(is_end, _month_length(months) - 1, np.minimum(into, _month_length(months) - 1))
         return (months.astype("datetime64[D]") + into.astype("timedelta64[D]")).astype("datetime64[s]") + clock
 
     @property
     def season(self) -> int:
         """Steps after which things repeat, as far as the calendar tells; 1: it does not."""
-        if self.unit == "second" and self.count < DAY and DAY % self.count == 0:
-            day = DAY // self.count
-            return day if day <= 288 else HOUR // self.count if HOUR % self.count == 0 else 1
-        return SEASONS.get((self.unit, self.count), 1)
+        if self.unit == "second" and self.every < DAY and DAY % self.every == 0:
+            day = DAY // self.every
+            return day if day <= 288 else HOUR // self.every if HOUR % self.every == 0 else 1
+        return SEASONS.get((self.unit, self.every), 1)
 
     def calendar(self, at: np.ndarray) -> np.ndarray:
         """Where times are in the day, the week and the year, as far as a step is shorter than these: sine and cosine of each, [n, 2 k]."""
@@ -126,11 +126,11 @@ class Frequency(NamedTuple):
             return np.zeros((len(at), 0))
         phases = []
         seconds = at.astype(np.int64)
-        if self.unit == "second" and self.count < DAY:
+        if self.unit == "second" and self.every < DAY:
             phases.append(seconds % DAY / DAY)
-        if self.unit == "business day" or (self.unit == "second" and self.count <= DAY):
+        if self.unit == "business day" or (self.unit == "second" and self.every <= DAY):
             phases.append((_weekday(at) + (seconds % DAY / DAY)) / 7)
-        if self.count < 12 or self.unit != "month":
+        if self.every < 12 or self.unit != "month":
             year = at.astype("datetime64[Y]")
             length = ((year + 1).astype("datetime64[s]") - year.astype("datetime64[s]")).astype(np.int64)
             phases.append((at - year.astype("datetime64[s]")).astype(np.int64) / length)
@@ -138,16 +138,16 @@ class Frequency(NamedTuple):
         return np.concatenate([np.sin(angles), np.cos(angles)], 1)
 
     def __str__(self) -> str:
-        name = NAMES.get((self.unit, self.count))
+        name = NAMES.get((self.unit, self.every))
         if name:
             return name
         if self.unit == "second":
             for size, unit in ((DAY, "days"), (HOUR, "hours"), (MINUTE, "minutes")):
-                if self.count % size == 0:
-                    return f"{self.count // size} {unit}"
+                if self.every % size == 0:
+                    return f"{self.every // size} {unit}"
         if self.unit == "number":
-            return f"step of {self.count}"
-        return self.unit if self.count == 1 else f"{self.count} {self.unit}s"
+            return f"step of {self.every}"
+        return self.unit if self.every == 1 else f"{self.every} {self.unit}s"
 
 
 def _weekday(at: np.ndarray) -> np.ndarray:

@@ -95,15 +95,15 @@ def read_panel(
         if kinds[name] != "number":
             raise DataError(f"{source.path}: {name!r} holds {kinds[name]}; the values and covariates of a series are numbers.")
     table: dict[str, list[Any]] = {name: [] for name in columns}
-    for row in source.rows("all"):
+    for values in source.rows("all"):
         for name in columns:
-            table[name].append(row[name])
+            table[name].append(values[name])
     count = len(table[roles.y[0]])
     if not count:
         raise DataError(f"{source.path}: has no rows.")
     for name in (*roles.past, *roles.future):
         if None in table[name]:
-            row = table[name].index(None) + 1
+            row = [value is None for value in table[name]].index(True) + 1
             raise DataError(f"{source.path}, row {row}: the covariate {name!r} is empty; it needs a value in every row.")
     times = read_times(table[roles.ds], roles.ds, source.path) if roles.ds else Times(np.arange(count), "number")
     groups = _groups(table[roles.id] if roles.id else None, count)
@@ -200,7 +200,7 @@ def _regular(
             k = gaps[0]
             expected = written(frequency.after(at[k], 1), times.style)[0]
             lost, clock = int(apart[k]) - 1, ""
-            if lost == 1 and frequency.unit == "second" and frequency.count <= 3600 and times.style != "offset":
+            if lost == 1 and frequency.unit == "second" and frequency.every <= 3600 and times.style != "offset":
                 clock = " If it is the hour that a clock change leaves out, write the times in UTC or with their offset."
             raise DataError(
                 f"{line.of(rows[k + 1], key)}: expected {line.ds}={expected!r} (a row every {frequency}), got"

@@ -43,6 +43,7 @@ class Figure(NamedTuple):
     table      head [str], rows [[...]]
     bars       labels [str], values [float], axis str
     points     x [float], y [float], x_axis str, y_axis str
+    forecast   past [y], y [y], forecast [y], bands [([low], [high])], the widest first
     examples   rows [{"text", "gold", "predicted", "right"}]
     trees      as examples, the text a tree of several lines
     """
@@ -61,12 +62,14 @@ class Batch:
     lengths  [B], of the sequences
     targets  what is to be said of them, in the task's own shape; None where the rows do not tell
     examples what the batch was made of: predictions and meters find there what no network needs (offsets of tokens in a text, say)
+    memory   of a stream: what a batch finds from the one before it, and leaves for the next, tensors by name; None: it stands alone
     """
 
     inputs: dict[str, Tensor]
     lengths: Tensor
     targets: Tensor | None = None
     examples: Sequence[Example] = ()
+    memory: dict[str, Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -121,6 +124,8 @@ class Task(ABC):
     metric: str
     larger_is_better: bool
     length_column: str  # of an example: the column that is as long as the sequence
+    stream: bool = False  # whether the examples go on from one another: batches are then cut from the stream that they are together
+    steps_at_once: int  # of such a stream: the length of a batch
     settings: Any
 
     def __init__(self, settings: BaseModel | Mapping[str, Any] | None, columns: Mapping[str, str]):
@@ -142,6 +147,11 @@ class Task(ABC):
         raise SettingsError(
             f"{self.name} gives no probability of a row: log-probabilities are of tasks that write sequences, as translate."
         )
+
+    @property
+    def chosen_by(self) -> str:
+        """The metric on the validation data that decides which weights are kept."""
+        return self.metric
 
     @property
     def needed(self) -> list[str]:
