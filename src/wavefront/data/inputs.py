@@ -44,6 +44,8 @@ def _from_file(path: Path, like: Mapping[str, Any], needed: Sequence[str]) -> It
     if path.is_file():
         reader = next((r for r in READERS if r.recognises(path)), None)
         conll = like["format"] in ("conll", "conllu")
+        if reader is None and like["format"] == "aligned":  # one side alone: new.en
+            reader = Text
         if reader is Text and conll and _one_word_a_line(path):
             reader = Conll
         if reader is Jsonl or (reader in (Text, Parallel) and len(needed) == 1):

@@ -81,17 +81,21 @@ def units(folder: Path) -> list[Path]:
 
 
 def without_companions(files: list[Path]) -> list[Path]:
-    """Files that are the tags or labels of another are read with that."""
-    from wavefront.data.readers.parallel import companions
-
-    taken = {p for file in files for p in list(companions(file).values())[1:]}
+    """Files that are the tags, the labels or the translation of another are read with that."""
+    taken = {p for file in files for p in read_with(file)[1:]}
     return [p for p in files if p not in taken]
 
 
-def _with_ignored(path: Path, parts: dict[str, list[Path]]) -> Layout:
+def read_with(file: Path) -> list[Path]:
+    """The files that are read together with one, the first of which stands for all."""
+    from wavefront.data.readers.aligned import versions
     from wavefront.data.readers.parallel import companions
 
-    used = {p for files in parts.values() for file in files for p in (file, *companions(file).values())}
+    return list((companions(file) or versions(file)).values())
+
+
+def _with_ignored(path: Path, parts: dict[str, list[Path]]) -> Layout:
+    used = {p for files in parts.values() for file in files for p in (file, *read_with(file))}
     folders = [p for p in used if p.is_dir()]
     inside = [p for p in sorted(path.rglob("*")) if p.is_file() and not any(part.startswith(".") for part in p.relative_to(path).parts)]
     whole = {p for folder in folders for p in _data_files(folder)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from wavefront.data.readers.aligned import Aligned
 from wavefront.data.readers.arrays import Arrays
 from wavefront.data.readers.classes import Classes
 from wavefront.data.readers.conll import Conll
@@ -20,4 +21,21 @@ from wavefront.data.readers.ucr import Ucr
 
 __all__ = ["READERS", "Column", "Options", "Reader", "Row", "words"]
 
-READERS: tuple[type[Reader], ...] = (Csv, Trees, Rolls, Jsonl, Parquet, Arrays, Sql, Conllu, Ts, Ucr, Parallel, Conll, Tsv, Classes, Text)
+READERS: tuple[type[Reader], ...] = (
+    Csv,
+    Trees,
+    Rolls,
+    Jsonl,
+    Parquet,
+    Arrays,
+    Sql,
+    Conllu,
+    Ts,
+    Ucr,
+    Parallel,
+    Aligned,
+    Conll,
+    Tsv,
+    Classes,
+    Text,
+)
