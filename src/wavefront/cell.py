@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from itertools import chain
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
@@ -151,8 +152,9 @@ class Cell(nn.Module, ABC, Generic[S]):
         """The equation. state: every leaf [N, ...]; x [N, inputs] -> the next state, and the output [N, outputs]."""
 
     def initial_state(self, rows: int) -> S:
-        """Zeros of the declared sizes, in dtype and on device of the first floating parameter."""
-        like = next((p for p in self.parameters() if p.is_floating_point()), torch.empty(0))
+        """Zeros of the declared sizes, in dtype and on device of the first floating parameter, or buffer where there is none."""
+        like = _like(self)
+        like = torch.empty(0) if like is None else like
         return pytree.tree_map(lambda s: like.new_zeros((rows, s) if isinstance(s, int) else (rows, *s)), self.sizes, is_leaf=is_size)
 
     def draws(self, rows: int) -> Any:
@@ -214,6 +216,11 @@ def named(cell: Cell) -> str:
     return f"{home}{kind.__name__}(inputs={cell.inputs})"
 
 
+def _like(cell: Cell) -> Tensor | None:
+    """A tensor of the cell's dtype, on its device."""
+    return next((t for t in chain(cell.parameters(), cell.buffers()) if t.is_floating_point()), None)
+
+
 def _shape(sizes: tuple[int, ...]) -> str:
     return "[" + ", ".join(["N", *map(str, sizes)]) + "]"
 
@@ -225,7 +232,7 @@ def check_inputs(cell: Cell, x: Any, whose: str = "") -> int:
         got = type(x).__name__ if not isinstance(x, Tensor) else "one tensor"
         want = "one tensor" if len(shapes) == 1 else f"a {type(cell.inputs).__name__} of {len(shapes)} tensors"
         raise ShapeError(f"{named(cell)} expects x to be {want}, got {got} with {len(leaves)} part(s).")
-    like = next((p for p in cell.parameters() if p.is_floating_point()), None)
+    like = _like(cell)
     for leaf, shape in zip(leaves, shapes):
         if tuple(leaf.shape[1:]) != shape or leaf.dim() == 0:
             hint = " A whole sequence? Use Recurrent(cell)(x)." if leaf.dim() == len(shape) + 2 else ""
@@ -247,7 +254,7 @@ def check_state(cell: Cell, state: Any, rows: int) -> None:
     leaves, shapes = pytree.tree_leaves(state), state_leaves(cell.sizes)
     if len(leaves) != len(shapes) or not all(isinstance(leaf, Tensor) for leaf in leaves):
         raise ShapeError(f"{named(cell)} has a state of {len(shapes)} part(s), {cell.sizes}; got {len(leaves)}: {type(state).__name__}.")
-    like = next((p for p in cell.parameters() if p.is_floating_point()), None)
+    like = _like(cell)
     for number, (leaf, shape) in enumerate(zip(leaves, shapes)):
         if tuple(leaf.shape) != (rows, *shape):
             raise ShapeError(

@@ -96,9 +96,6 @@ class Reservoir(Cell[Tensor]):
         W = self.W.detach()
         return W.new_zeros(len(W), len(W)).scatter_add(1, self.sources, W)
 
-    def initial_state(self, rows: int) -> Tensor:
-        return self.W.new_zeros(rows, len(self.W))
-
     def draws(self, rows: int) -> Draw | None:
         return Draw((rows, len(self.W)), "normal") if self.noise else None
 
@@ -151,9 +148,6 @@ class Reservoirs(Cell[Tensor]):
         super().__init__(Given(inputs, Tuning(1, 1, 1, 1)), state=units)
         options: dict[str, Any] = {"topology": topology, "activation": activation, "seed": seed, "dtype": dtype}
         self.unit = Reservoir(inputs, units, spectral_radius=1.0, density=density, bias=1.0, **options)
-
-    def initial_state(self, rows: int) -> Tensor:
-        return self.unit.initial_state(rows)
 
     def step(self, state, x):
         (x, tuning), unit = x, self.unit

@@ -9,6 +9,7 @@ from wavefront.networks.convolution import MultiScale, Series
 from wavefront.networks.crf import CRF
 from wavefront.networks.deep import Deep
 from wavefront.networks.dropin import GRU, LSTM, RNN
+from wavefront.networks.echo_state import EchoState, Reading
 from wavefront.networks.embedding import Symbols, Words
 from wavefront.networks.encoder import Encoder
 from wavefront.networks.encoder_decoder import Encoded, EncoderDecoder
@@ -19,6 +20,7 @@ from wavefront.networks.pyramid import Pyramid
 from wavefront.networks.readout import AttentionPooled, EveryStep, LastStep, Pooled
 from wavefront.networks.recurrent import Bidirectional, Recurrent
 from wavefront.networks.recursive import Recursive, TreeReadout
+from wavefront.networks.ridge import Ridge
 from wavefront.networks.tagger import Tagger
 from wavefront.networks.tree_reader import TreePairs, TreeReader
 
@@ -36,6 +38,7 @@ __all__ = [
     "Committee",
     "Deep",
     "Dot",
+    "EchoState",
     "Encoded",
     "Encoder",
     "EncoderDecoder",
@@ -51,8 +54,10 @@ __all__ = [
     "MultiScale",
     "Pooled",
     "Pyramid",
+    "Reading",
     "Recurrent",
     "Recursive",
+    "Ridge",
     "SequenceReadout",
     "Series",
     "Symbols",

@@ -9,6 +9,7 @@ from wavefront.wrap.feedback import Feedback, Forced
 from wavefront.wrap.leak import Leak
 from wavefront.wrap.learned_start import LearnedStart
 from wavefront.wrap.normed import Normed
+from wavefront.wrap.parallel import Parallel
 from wavefront.wrap.residual import Highway, Residual
 from wavefront.wrap.stack import Stack
 from wavefront.wrap.weight_dropped import WeightDropped
@@ -26,6 +27,7 @@ __all__ = [
     "Leak",
     "LearnedStart",
     "Normed",
+    "Parallel",
     "Residual",
     "Stack",
     "WeightDropped",

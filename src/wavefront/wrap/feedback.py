@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from wavefront.cell import Cell, Given, advance, named
 from wavefront.errors import ShapeError
@@ -77,7 +78,7 @@ class Feedback(Wrapper):
             state=FeedbackState(cell.sizes, cell.outputs),
         )
         self.cut = cut
-        like = next(cell.parameters(), torch.empty(0))
+        like = next(iter([*cell.parameters(), *pytree.tree_leaves(cell.initial_state(0))]), torch.empty(0))
         first = like.new_zeros(cell.outputs) if start is None else torch.as_tensor(start).detach().to(like).clone()
         if tuple(first.shape) != (cell.outputs,):
             raise ShapeError(f"wrap.Feedback: start is an output, [{cell.outputs}]; got {list(first.shape)}.")

@@ -52,7 +52,8 @@ _lock = threading.Lock()
 def gathered(pack: SparsePack, weight: Tensor, sources: Tensor, width: int) -> Gathered:
     key = (sources.data_ptr(), sources._version, *sources.shape, pack.transposed, pack.first, pack.columns, width)
     with _lock:
-        found = _patterns[key] = _patterns.pop(key, None) or _pattern(pack, sources, width)
+        found = _patterns.pop(key) if key in _patterns else _pattern(pack, sources, width)
+        _patterns[key] = found
         while len(_patterns) > KEPT:
             _patterns.popitem(last=False)
     flat = torch.cat([weight.reshape(-1), weight.new_zeros(1)])
