@@ -157,7 +157,7 @@ def fit(
         return
     _out(_json(run.metrics) if as_json else scores_table(run.metrics))
     if not quiet:
-        _err(f"\n{run.folder}/report.html shows more. Use the model: wavefront predict {quote(str(run.folder))} FILE")
+        _err(f"\n{run.folder}/report.html shows more. Use the model: wavefront {run.task.command.format(run=quote(str(run.folder)))}")
 
 
 @app.command()
@@ -219,6 +219,77 @@ def score(
         return
     metrics, used = model.scores(data, split, query)
     _out(_json(metrics) if as_json else scores_table({"metric": model.task.metric, used: metrics}))
+
+
+@app.command()
+@answering
+def forecast(
+    run: Folder,
+    data: Annotated[
+        str | None, typer.Argument(metavar="[DATA]", help="Series to forecast.  [default: those of training]", show_default=False)
+    ] = None,
+    horizon: Annotated[int | None, typer.Option(min=1, help="Steps, at most those trained.")] = None,
+    level: Annotated[str, typer.Option(metavar="80,95", help="Intervals, in %.")] = "80,95",
+    future: Annotated[str | None, typer.Option(metavar="FILE", help="Covariates of the steps to come.")] = None,
+    cutoff: Annotated[str | None, typer.Option(metavar="TIME", help="Look at nothing after this time.")] = None,
+    picture: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="A picture: .svg, .png or .pdf.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What comes next in each series, with intervals: CSV in the long format, or one JSON object a row.
+
+    \b
+    Examples:
+      wavefront forecast runs/sales > next.csv
+      wavefront forecast runs/sales --horizon 6 --level 50,90 --plot next.svg
+      wavefront forecast runs/sales other.csv --json
+    """
+    import csv
+
+    from wavefront.app.config import parse_value
+    from wavefront.app.forecasting import draw, forecasts, rows
+    from wavefront.app.run import load
+    from wavefront.errors import SettingsError
+
+    model = load(run)
+    try:
+        levels = [float(one) for one in level.split(",")]
+    except ValueError:
+        raise SettingsError(f"--level takes numbers with commas, such as 80,95; got {level!r}.") from None
+    end = None if cutoff is None else parse_value(cutoff) if cutoff.isdigit() else cutoff
+    writer, found = None, []
+    for one in forecasts(model, data, horizon, levels, future, end):
+        found.append(one)
+        for row in rows(model, one):
+            if as_json:
+                _out(_line(row))
+                continue
+            if writer is None:
+                writer = csv.DictWriter(sys.stdout, list(row), lineterminator="\n")
+                writer.writeheader()
+            writer.writerow({name: f"{value:.10g}" if isinstance(value, float) else value for name, value in row.items()})
+    if picture is not None:
+        draw(found, picture)
+
+
+@app.command()
+@answering
+def update(
+    run: Folder,
+    data: Annotated[str, typer.Argument(metavar="DATA", help="New rows, as in training; rows that are known may be among them.")],
+    quiet: Annotated[bool, typer.Option("--quiet", help="Warnings and errors only.")] = False,
+) -> None:
+    """New rows for a run that forecasts: it goes on from them, and nothing is trained.
+
+    \b
+    Example:
+      wavefront update runs/sales today.csv && wavefront forecast runs/sales
+    """
+    from wavefront.app.forecasting import update as append
+    from wavefront.app.run import load
+
+    added = append(load(run), data)
+    if not quiet:
+        _err(f"{sum(added.values()):,} new rows in {sum(n > 0 for n in added.values()):,} of {len(added):,} series")
 
 
 @app.command()

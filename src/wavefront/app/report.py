@@ -12,7 +12,7 @@ import numpy as np
 
 from wavefront.app.charts import Line, bars, confusion, lines, points
 from wavefront.app.fan import fan
-from wavefront.app.text import duration, number
+from wavefront.app.text import columns_of, duration, number
 from wavefront.learning import write_whole
 from wavefront.tasks import Figure
 
@@ -90,7 +90,7 @@ def write_report(
 def _head(run: Run, split: str) -> str:
     metrics = run.metrics
     scores = metrics.get(split, {})
-    names = [run.task.metric, *(name for name in scores if name not in (run.task.metric, "loss", "examples"))][:3]
+    names = [run.task.metric, *(name for name in columns_of([scores]) if name != run.task.metric)][:3]
     shown = "".join(
         f"<div><b>{number(scores.get(name))}</b><span class=soft>{_words(name)} on {_safe(split)}</span></div>" for name in names
     )
@@ -105,8 +105,7 @@ def _head(run: Run, split: str) -> str:
 def _scores(metrics: Mapping[str, Any]) -> str:
     """The metrics of every split, and below them what there is to beat."""
     splits = {name: values for name, values in metrics.items() if name in metrics.get("rows", {})}
-    names = list(dict.fromkeys(key for values in splits.values() for key in values if key not in ("loss", "examples")))
-    names = [*sorted(names, key=lambda name: name != metrics["metric"]), "loss", "examples"]
+    names = [*sorted(columns_of(splits.values()), key=lambda name: name != metrics["metric"]), "loss", "examples"]
     rows = [[split, *(number(values.get(name)) for name in names)] for split, values in splits.items()]
     beat = [
         [f"{name}, on {metrics['baselines_on']}", *(number(values.get(key)) if key in values else "" for key in names)]
@@ -216,7 +215,7 @@ def _settings(run: Run) -> str:
     config = run.folder / "config.toml"
     text = config.read_text() if config.exists() else ""
     folder = quote(str(run.folder))
-    use = f"wavefront predict {folder} FILE\nwavefront score {folder} DATA"
+    use = f"wavefront {run.task.command.format(run=folder)}\nwavefront score {folder} DATA"
     return (
         f"<section><details><summary>Settings</summary><pre>{_safe(text)}</pre></details></section>"
         f"<section><h2>Use it</h2><pre>{_safe(use)}</pre></section>"

@@ -14,7 +14,7 @@ from torch import nn
 
 from wavefront.app.text import count, duration, epochs, number, scores_table
 from wavefront.data import open_source, read_inputs
-from wavefront.errors import DataError, RunError
+from wavefront.errors import DataError, RunError, SettingsError
 from wavefront.learning import load_weights, memory_guarded
 from wavefront.tasks import TASKS, Task
 
@@ -36,7 +36,7 @@ class Run:
         self, folder: Path, task: Task, network: nn.Module, like: Mapping[str, Any], metrics: Mapping[str, Any], device: str = "cpu"
     ):
         self.folder, self.task, self.network, self.metrics = folder, task, network.eval(), dict(metrics)
-        self._like, self._device = like, device
+        self.like, self._device = like, device
 
     def predict(self, inputs: str | Path | Iterable[Any], **how: Any) -> list[dict[str, Any]]:
         """One prediction per input, in their order. `inputs` is a file, "-" for standard input, or a list of values or of dicts; `how` as in
@@ -57,8 +57,10 @@ class Run:
         n_best     so many candidates for each row, with their log-probabilities
         explain    where the network looked
         """
+        if not self.task.command.startswith("predict"):
+            raise SettingsError(f"a run of {self.task.name} is used by: wavefront {self.task.command.format(run=quote(str(self.folder)))}")
         needed = self.task.needed
-        rows = read_inputs(inputs, self._like, needed)
+        rows = read_inputs(inputs, self.like, needed)
         self.task.searching(num_beams, n_best, at_once if explain else 0)
         while chunk := list(islice(rows, at_once)):
             seen = [{name: row[name] for name in needed} for row in chunk]
@@ -71,7 +73,7 @@ class Run:
         """Rows with log p(target | source), of tasks that write sequences: of the user's own pairs, or of the candidates of another system, each
         in a row of its own with its source."""
         columns = list(self.task.columns.values())
-        rows = read_inputs(data, self._like, columns)
+        rows = read_inputs(data, self.like, columns)
         while chunk := list(islice(rows, at_once)):
             seen = [{name: row[name] for name in columns} for row in chunk]
             with memory_guarded(f"the scoring of {len(seen)} rows at once", FEWER):
@@ -86,9 +88,9 @@ class Run:
 
     def scores(self, data: str | Path, split: str | None = None, query: str | None = None) -> tuple[dict[str, Any], str]:
         """What `score` gives, and which split it is of."""
-        source = open_source(data, query=query, like=self._like)
+        source = open_source(data, query=query, like=self.like)
         if split is None:
-            held_out = "test" in source.given or ("test" in source.splits and source.fingerprint() == self._like["fingerprint"])
+            held_out = "test" in source.given or ("test" in source.splits and source.fingerprint() == self.like["fingerprint"])
             split = "test" if held_out else "all"
         absent = [name for name in self.task.columns.values() if name not in [column.name for column in source.columns]]
         if absent:
@@ -107,6 +109,19 @@ class Run:
         if not scored:
             raise DataError(f"{data}: has no rows to score in {split!r}.")
         return {**meter.metrics(), "examples": scored}, split
+
+    def forecast(self, data: str | Path | None = None, **how: Any) -> list[dict[str, Any]]:
+        """What comes next, in the long format, of a run that forecasts: from the ends of its series, or of those of `data`; `how` as in
+        `app.forecasting.forecasts` (horizon, level, future, cutoff)."""
+        from wavefront.app.forecasting import forecasts, rows
+
+        return [row for found in forecasts(self, data, **how) for row in rows(self, found)]
+
+    def update(self, data: str | Path) -> dict[str, int]:
+        """New rows for a run that forecasts, which then goes on from them; nothing is trained. -> how many rows each series got"""
+        from wavefront.app.forecasting import update
+
+        return update(self, data)
 
     @property
     def question(self) -> str:

@@ -72,7 +72,12 @@ class Panel(NamedTuple):
 
 
 def read_panel(
-    source: Source, roles: Roles, repair: Sequence[str] = (), cutoff: str | int | None = None, frequency: Frequency | None = None
+    source: Source,
+    roles: Roles,
+    repair: Sequence[str] = (),
+    cutoff: str | int | None = None,
+    frequency: Frequency | None = None,
+    whole: bool = False,
 ) -> Panel:
     """All rows of a source as a panel. Rows of a series have to ascend in time, one step apart: what does not is an error with its row.
 
@@ -80,6 +85,7 @@ def read_panel(
                the file stays), "gaps" (rows that are not there become missing values)
     cutoff     what comes after this time is not read
     frequency  where it is known; else the most frequent distance between two rows
+    whole      a series begins with its first row, be its value missing or not
 
     An empty y is a missing value; an empty covariate is an error. The panel is held in memory.
     """
@@ -125,7 +131,7 @@ def read_panel(
     series, missing = [], 0
     for key, (rows, position) in placed.items():
         for name in roles.y:
-            found = _one(key if len(roles.y) == 1 else name, rows, position, times.at, arrays, name, roles, table, line, frequency)
+            found = _one(key if len(roles.y) == 1 else name, rows, position, times.at, arrays, name, roles, table, line, frequency, whole)
             if found is not None:
                 series.append(found)
                 missing += int(np.isnan(found.y).sum())
@@ -248,9 +254,12 @@ def _one(
     table: Mapping[str, list[Any]],
     line: _Line,
     frequency: Frequency,
+    whole: bool,
 ) -> Series | None:
     """A series from its rows, without what is missing at its start; None where it has no value."""
     there = np.flatnonzero(~np.isnan(arrays[name][rows]))
+    if whole:
+        there = np.append(0, there)
     if not len(there):
         return None
     first, last = there[0], (there[-1] if roles.future or len(roles.y) > 1 else len(rows) - 1)
@@ -266,7 +275,7 @@ def _one(
         return filled
 
     y = placed(arrays[name][rows])[:end]
-    whole = np.concatenate([at[rows[:1]], frequency.after(at[rows[0]], steps - 1)])
+    every = np.concatenate([at[rows[:1]], frequency.after(at[rows[0]], steps - 1)])
     static = tuple(table[column][rows[0]] for column in roles.static)
     for column, value in zip(roles.static, static):
         for row in rows:
@@ -277,7 +286,7 @@ def _one(
                 )
     past = np.stack([placed(arrays[column][rows])[:end] for column in roles.past], 1) if roles.past else np.zeros((end, 0))
     future = np.stack([placed(arrays[column][rows]) for column in roles.future], 1) if roles.future else np.zeros((end, 0))
-    return Series(key, whole[:end], y, past, future, static)
+    return Series(key, every[:end], y, past, future, static)
 
 
 def _whole_rows(source: Source, roles: Roles) -> Panel:

@@ -119,6 +119,7 @@ class Task(ABC):
     """
 
     name: ClassVar[str]
+    command: ClassVar[str] = "predict {run} FILE"  # of `wavefront`: what a run is for
     roles: ClassVar[tuple[str, ...]]  # the columns that a task may be told: input first, target last
     Settings: ClassVar[type[BaseModel]]
     metric: str

@@ -48,6 +48,7 @@ class Forecast(Task):
     """
 
     name = "forecast"
+    command = "forecast {run}"
     roles = ("ds", "unique_id", "y")
     Settings = ForecastSettings
     metric = "mase"
@@ -64,7 +65,8 @@ class Forecast(Task):
         self.statics = Moments()
         self.sizes: list[tuple[float, float]] = []  # of the series: unit and spread
         self.windows = 0
-        self.panel: Panel | None = None
+        self.kept: Panel | None = None  # the series whose ends are forecast from
+        self._panel: tuple[str, Panel] | None = None  # what was read last, and where
         self._number: dict[str, int] = {}
         if self.settings.output == "mean":
             self.metric = "rmse"
@@ -97,7 +99,7 @@ class Forecast(Task):
             return Claim({**found, "y": whole[0]}, False, f"each row of {whole[0]} is a series")
         look("y", VALUES, numbers)
         rest = [name for name in numbers if name not in found.values()]
-        if "y" not in found and "unique_id" in found and len(rest) == 1:
+        if "y" not in found and len(rest) == 1:
             found["y"] = rest[0]
         if "y" not in found and not rest:
             return None
@@ -117,7 +119,8 @@ class Forecast(Task):
         self.values = (
             (self.columns["y"],) if "y" in self.columns else tuple(n for n, k in kinds.items() if k == "number" and n not in named)
         )
-        panel = self.panel = self._read(source)
+        panel = self.kept = self.read(source)
+        self._panel = (source.path, panel)
         self.frequency, self.style = panel.frequency, panel.style
         self.names = [series.id for series in panel.series]
         season = s.season or panel.frequency.season
@@ -126,11 +129,9 @@ class Forecast(Task):
         self.settings = s = s.model_copy(update=self._cut(panel))
         training = [series.until(max(0, len(series.y) - s.test - s.valid)) for series in panel.series]
         log = all(bool((series.y[~np.isnan(series.y)] > 0).all()) for series in panel.series) and grows(training, season)
-        if s.log and not all(bool((series.y[~np.isnan(series.y)] > 0).all()) for series in panel.series):
-            raise SettingsError("network.log=true, but there are values that are not positive.")
         counts = s.output == "negative_binomial"
-        if counts:
-            self._check_counts(panel)
+        for series in panel.series:
+            self.check(series)
         chosen: dict[str, Any] = {
             "log": False if counts else log if s.log is None else s.log,
             "level": "none" if counts else s.level or ("last" if season == 1 else "season"),
@@ -182,18 +183,29 @@ class Forecast(Task):
         s = self.settings
         return Cuts(s.horizon, s.valid, s.test, s.stride, max(TWO, min(s.season + 1, s.window)))
 
-    def _read(self, source: Source, frequency: Frequency | None = None) -> Panel:
+    def read(self, source: Source, cutoff: str | int | None = None, whole: bool = False) -> Panel:
+        """The series of a source, as the network can read them; whole: without leaving out what is missing at their beginnings."""
         s = self.settings
-        roles = Roles(self.values, self.columns.get("ds"), self.columns.get("unique_id"), s.past, s.future, s.static)
-        return read_panel(source, roles, s.repair, s.cutoff, frequency)
+        known = self.frequency if self.names else None  # from training
+        panel = read_panel(source, self.roles_of, s.repair, s.cutoff if cutoff is None else cutoff, known, whole)
+        for series in panel.series if self.names else ():
+            self.check(series)
+        return panel
 
-    def _check_counts(self, panel: Panel) -> None:
-        for series in panel.series:
-            y = series.y[~np.isnan(series.y)]
-            if len(broken := y[(y < 0) | (y != np.round(y))]):
-                raise SettingsError(
-                    f"output=negative_binomial is for counts, whole numbers from 0; series {series.id!r} has {broken[0]:g}."
-                )
+    @property
+    def roles_of(self) -> Roles:
+        s = self.settings
+        return Roles(self.values, self.columns.get("ds"), self.columns.get("unique_id"), s.past, s.future, s.static)
+
+    def check(self, series: Series) -> None:
+        """Refuses values that the logarithm, or the distribution of counts, has no place for."""
+        y = series.y[~np.isnan(series.y)]
+        if self.settings.log and len(broken := y[y <= 0]):
+            raise DataError(
+                f"series {series.id!r} has {broken[0]:g}; the logarithm is learned (network.log), so that every value is above 0."
+            )
+        if self.settings.output == "negative_binomial" and len(broken := y[(y < 0) | (y != np.round(y))]):
+            raise DataError(f"series {series.id!r} has {broken[0]:g}; output=negative_binomial is for counts, whole numbers from 0.")
 
     def _see_static(self, panel: Panel) -> None:
         for k, column in enumerate(self.settings.static):
@@ -224,9 +236,9 @@ class Forecast(Task):
 
     def rows(self, source: Source, split: str) -> Iterator[Mapping[str, Any]]:
         """The windows of a split; of "all": of cut-offs through all of the data."""
-        if self.panel is None or split == "all":
-            self.panel = self._read(source, self.frequency)
-        return _windows(self.panel.series, self._cuts(), split, self.settings.windows if split == "train" else None)
+        if self._panel is None or self._panel[0] != source.path:
+            self._panel = (source.path, self.read(source))
+        return _windows(self._panel[1].series, self._cuts(), split, self.settings.windows if split == "train" else None)
 
     def encode(self, row: Mapping[str, Any]) -> Example:
         """A window, {"series": Series, "cut": how many values are known}, as arrays."""
@@ -356,11 +368,11 @@ class Forecast(Task):
     # What a run keeps
 
     def keep(self, folder: Path) -> None:
-        assert self.panel is not None
-        save_panel(self.panel, folder, self.tail)
+        assert self.kept is not None
+        save_panel(self.kept, folder, self.tail)
 
     def restore(self, folder: Path) -> None:
-        self.panel = load_panel(folder)
+        self.kept = load_panel(folder)
 
     @property
     def tail(self) -> int:
