@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["count", "duration", "epochs", "json_text", "number", "plain", "scores_table", "table"]
+__all__ = ["columns_of", "count", "duration", "epochs", "json_text", "number", "plain", "scores_table", "table"]
 
 
 def number(value: Any) -> str:
@@ -75,12 +75,21 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def scores_table(metrics: Mapping[str, Any]) -> str:
     """The metrics of every split, and of what there is to beat, one row each: what `metrics.json` holds."""
     splits = {name: values for name, values in metrics.items() if isinstance(values, Mapping) and "examples" in values}
-    names = list(dict.fromkeys(key for values in splits.values() for key in values if key not in ("examples", "loss")))
-    names = sorted(names, key=lambda name: name != metrics.get("metric"))
+    names = sorted(columns_of(splits.values()), key=lambda name: name != metrics.get("metric"))
     rows = [[split, *(number(values.get(name)) for name in [*names, "loss", "examples"])] for split, values in splits.items()]
     for name, values in metrics.get("baselines", {}).items():
         rows.append([f"{name}, {metrics.get('baselines_on', 'test')}", *(number(values.get(key)) for key in names), "", ""])
     return table(["", *names, "loss", "examples"], rows)
+
+
+def columns_of(splits: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The metrics of some splits that are one number each, without the loss.
+
+    >>> columns_of([{"loss": 0.5, "accuracy": 0.9, "accuracy_by_size": {"1": 0.9}, "examples": 7}])
+    ['accuracy']
+    """
+    single = (key for values in splits for key, value in values.items() if not isinstance(value, Mapping))
+    return [key for key in dict.fromkeys(single) if key not in ("examples", "loss")]
 
 
 def plain(value: Any) -> Any:

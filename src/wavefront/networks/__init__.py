@@ -22,7 +22,7 @@ from wavefront.networks.recurrent import Bidirectional, Recurrent
 from wavefront.networks.recursive import Recursive, TreeReadout
 from wavefront.networks.ridge import Ridge
 from wavefront.networks.tagger import Tagger
-from wavefront.networks.tree_reader import TreePairs, TreeReader
+from wavefront.networks.tree_reader import GivenTrees, LearnedTrees, TreePairs, TreeReader, TreeScores
 
 __all__ = [
     "CRF",
@@ -46,9 +46,11 @@ __all__ = [
     "FourCorners",
     "FourSweeps",
     "General",
+    "GivenTrees",
     "LastStep",
     "Layers",
     "LearnedTree",
+    "LearnedTrees",
     "Memory",
     "Monotonic",
     "MultiScale",
@@ -65,6 +67,7 @@ __all__ = [
     "TreePairs",
     "TreeReader",
     "TreeReadout",
+    "TreeScores",
     "Words",
     "convert",
     "coverage_loss",

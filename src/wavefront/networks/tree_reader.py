@@ -2,63 +2,150 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wavefront.cell import Cell
 from wavefront.networks.embedding import Symbols
+from wavefront.networks.learned_tree import LearnedTree
 from wavefront.networks.recursive import Recursive
 from wavefront.structure import Tree
 
-__all__ = ["TreePairs", "TreeReader"]
+__all__ = ["GivenTrees", "LearnedTrees", "TreePairs", "TreeReader", "TreeScores"]
+
+
+class TreeStates(NamedTuple):
+    """What was read of a batch of trees."""
+
+    roots: Tensor  # [trees, outputs]
+    nodes: Tensor | None  # [nodes, outputs], in the numbering of the trees
+    found: Tree | None  # the trees, where they are not those that were given
+    loss: Tensor | None  # of the trees themselves, such as what cannot be told of a node's children
+
+
+class TreeScores(NamedTuple):
+    """Scores of labels, [trees or pairs, outputs] and [nodes, outputs]; the rest as in the states that they are of."""
+
+    roots: Tensor
+    nodes: Tensor | None
+    found: Tree | None
+    loss: Tensor | None
+
+
+class GivenTrees(nn.Module):
+    """`Recursive` over the trees that are given; with `down`, each node also hears of what lies around it.
+
+    x [nodes, inputs], words [nodes] (which nodes have one), tree. The loss is the error of a cell whose state has one, for each inner node.
+    """
+
+    def __init__(self, cell: Cell, down: Cell | None = None):
+        super().__init__()
+        self.recursive = Recursive(cell, down)
+
+    @property
+    def outputs(self) -> int:
+        return self.recursive.outputs
+
+    def forward(self, x: Tensor, words: Tensor, tree: Tree) -> TreeStates:
+        h, root = self.recursive(x, tree)
+        up: Any = root if self.recursive.down is None else root[0]
+        error = getattr(up, "error", None)
+        inner = max(1, tree.nodes - len(tree.leaves))
+        return TreeStates(h[tree.roots.to(h.device)], h, None, None if error is None else error.sum() / inner)
+
+
+class LearnedTrees(nn.Module):
+    """`LearnedTree` over the words, the given trees' leaves from left to right.
+
+    by "score"   the given trees, which have to be binary, teach: in training they are what is read, and the loss makes them score higher than
+                 all others; in eval mode trees are found from the words alone
+    by "gumbel"  of what is given the words are all that counts
+    """
+
+    def __init__(self, cell: Cell, by: str):
+        super().__init__()
+        self.learned = LearnedTree(cell, by)
+
+    @property
+    def outputs(self) -> int:
+        return self.learned.cell.outputs  # type: ignore[return-value]
+
+    def forward(self, x: Tensor, words: Tensor, tree: Tree) -> TreeStates:
+        row = torch.empty_like(tree.row).index_copy(0, tree.order, tree.row)[words.cpu()]
+        lengths = torch.bincount(row, minlength=tree.rows).tolist()
+        flat = x[words]
+        padded = nn.utils.rnn.pad_sequence(flat.split(lengths), batch_first=True)
+        if self.training and self.learned.by == "score":
+            h, _ = Recursive(self.learned.cell)(x, tree)
+            return TreeStates(h[tree.roots.to(h.device)], h, None, self.learned.parsing_loss(padded, tree, lengths).mean())
+        if self.training:
+            root, found, _ = self.learned(padded, lengths)
+            return TreeStates(_output(root), None, found, None)
+        found = self.learned.search(padded, lengths)
+        h, _ = Recursive(self.learned.cell)(flat, found)
+        return TreeStates(h[found.roots.to(h.device)], h, found, None)
+
+
+def _output(state: Any) -> Tensor:
+    """A state's first part, which is what a tree cell puts out."""
+    return state if isinstance(state, Tensor) else _output(state[0])
 
 
 class TreeReader(nn.Module):
-    """Scores of labels at every node: o = V dropout(h) + c, h = `Recursive` over the vectors of the symbols.  [Goodfellow et al. 2016, 10.6]
+    """Scores of labels: o = V dropout(h) + c at every root and every node, h of `trees` over the vectors of the symbols.
+    [Goodfellow et al. 2016, 10.6]
 
-    symbols [nodes], 0 where a node has none; parent [nodes] as in `Tree`, of all trees of the batch -> [nodes, outputs]
+    symbols [nodes], 0 where a node has none; parent [nodes] as in `Tree`, of all trees of the batch -> `TreeScores`
 
+    trees    what reads them: `GivenTrees`, `LearnedTrees`
     dropout  of numbers of the vectors, and of the states that are read out
 
     >>> from wavefront import cells
-    >>> net = TreeReader(Symbols([0, 0, 5, 3], 4), cells.TreeLSTM(4, 6), outputs=2)
-    >>> net(torch.tensor([2, 3, 0]), torch.tensor([2, 2, -1])).shape
-    torch.Size([3, 2])
+    >>> net = TreeReader(Symbols([0, 0, 5, 3], 4), GivenTrees(cells.TreeLSTM(4, 6)), outputs=2)
+    >>> scores = net(torch.tensor([2, 3, 0]), torch.tensor([2, 2, -1]))
+    >>> scores.roots.shape, scores.nodes.shape
+    (torch.Size([1, 2]), torch.Size([3, 2]))
     """
 
-    def __init__(self, reader: Symbols, cell: Cell, outputs: int, dropout: float = 0.0):
+    def __init__(self, reader: Symbols, trees: GivenTrees | LearnedTrees, outputs: int, dropout: float = 0.0):
         super().__init__()
-        self.reader, self.recursive, self.dropout = reader, Recursive(cell), dropout
-        self.V = nn.Linear(self.recursive.outputs, outputs)
+        self.reader, self.trees, self.dropout = reader, trees, dropout
+        self.V = nn.Linear(trees.outputs, outputs)
 
-    def states(self, symbols: Tensor, tree: Tree) -> Tensor:
-        """h of every node."""
+    def states(self, symbols: Tensor, parent: Tensor) -> TreeStates:
         x = F.dropout(self.reader(symbols[None])[0], self.dropout, self.training)
-        return self.recursive(x, tree)[0]
+        return self.trees(x, symbols > 0, Tree(parent))
 
-    def forward(self, symbols: Tensor, parent: Tensor) -> Tensor:
-        return self.V(F.dropout(self.states(symbols, Tree(parent)), self.dropout, self.training))
+    def forward(self, symbols: Tensor, parent: Tensor) -> TreeScores:
+        roots, nodes, found, loss = self.states(symbols, parent)
+        if nodes is None:
+            return TreeScores(self.V(F.dropout(roots, self.dropout, self.training)), None, found, loss)
+        scores = self.V(F.dropout(nodes, self.dropout, self.training))
+        tree = Tree(parent) if found is None else found
+        return TreeScores(scores[tree.roots.to(scores.device)], scores, found, loss)
 
 
 class TreePairs(TreeReader):
     """Scores of how two trees relate, from their roots a and b:  o = V tanh(C [a, b, a - b, a ⊙ b] + d) + c
 
     [Bowman et al. 2015, arXiv:1406.1827, section 3, with a layer of comparison; difference and product as in Mou et al. 2016]
-    symbols and parent as in `TreeReader`; the trees stand in pairs, one after the other -> [pairs, outputs]. `compare` units compare.
+    symbols and parent as in `TreeReader`; the trees stand in pairs, one after the other -> `TreeScores` of the pairs. `compare` units compare.
 
     >>> from wavefront import cells
-    >>> net = TreePairs(Symbols([0, 0, 5, 3], 4), cells.TreeLSTM(4, 6), outputs=7, compare=5)
-    >>> net(torch.tensor([2, 3, 0, 2]), torch.tensor([2, 2, -1, -1])).shape
+    >>> net = TreePairs(Symbols([0, 0, 5, 3], 4), GivenTrees(cells.TreeLSTM(4, 6)), outputs=7, compare=5)
+    >>> net(torch.tensor([2, 3, 0, 2]), torch.tensor([2, 2, -1, -1])).roots.shape
     torch.Size([1, 7])
     """
 
-    def __init__(self, reader: Symbols, cell: Cell, outputs: int, compare: int, dropout: float = 0.0):
-        super().__init__(reader, cell, outputs, dropout)
-        self.C, self.V = nn.Linear(4 * self.recursive.outputs, compare), nn.Linear(compare, outputs)
+    def __init__(self, reader: Symbols, trees: GivenTrees | LearnedTrees, outputs: int, compare: int, dropout: float = 0.0):
+        super().__init__(reader, trees, outputs, dropout)
+        self.C, self.V = nn.Linear(4 * trees.outputs, compare), nn.Linear(compare, outputs)
 
-    def forward(self, symbols: Tensor, parent: Tensor) -> Tensor:
-        tree = Tree(parent)
-        a, b = self.states(symbols, tree)[tree.roots.to(symbols.device)].unflatten(0, (-1, 2)).unbind(1)
+    def forward(self, symbols: Tensor, parent: Tensor) -> TreeScores:
+        roots, _, found, loss = self.states(symbols, parent)
+        a, b = roots.unflatten(0, (-1, 2)).unbind(1)
         compared = self.C(F.dropout(torch.cat([a, b, a - b, a * b], -1), self.dropout, self.training)).tanh()
-        return self.V(compared)
+        return TreeScores(self.V(compared), None, found, loss)

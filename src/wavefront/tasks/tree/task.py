@@ -1,81 +1,52 @@
-"""tree: labels of parsed sentences, formulas and other trees: at the root, at every node, or of two trees together."""
+"""The task: which columns, how a row becomes nodes, what is learned, what is said."""
 
 from __future__ import annotations
 
 import inspect
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice, pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wavefront.cell import Cell
 from wavefront.data import Labels, Vocabulary
 from wavefront.data.trees import ReadTree, from_heads, labelled, parse_tree
-from wavefront.errors import DataError
+from wavefront.errors import DataError, SettingsError
 from wavefront.networks.embedding import Symbols
-from wavefront.networks.tree_reader import TreePairs, TreeReader
+from wavefront.networks.tree_reader import GivenTrees, LearnedTrees, TreePairs, TreeReader, TreeScores
 from wavefront.structure import Tree as TreeStructure
 from wavefront.tasks.inputs import about
-from wavefront.tasks.metrics import Confusion
-from wavefront.tasks.task import (
-    Batch,
-    Claim,
-    Example,
-    Figure,
-    Meter,
-    Prediction,
-    Task,
-    cell_maker,
-    confusion_figure,
-    label_numbers,
-    validated,
-)
+from wavefront.tasks.task import Batch, Claim, Example, Figure, Prediction, Task, cell_maker, label_numbers, validated
+from wavefront.tasks.tree.baseline import bag_of_words
+from wavefront.tasks.tree.meter import NEW, SENTIMENT, TreeMeter
+from wavefront.tasks.tree.settings import TreeSettings
+from wavefront.tasks.tree.shapes import in_order, is_binary, over_words, sequence, with_parents, words_of
+from wavefront.tasks.vectors import own_vectors
 
 if TYPE_CHECKING:
     from wavefront.data import Source
 
-__all__ = ["Tree", "TreeSettings"]
+__all__ = ["Tree"]
 
-NEW = "a label never trained on"
-SENTIMENT = ("0", "1", "2", "3", "4")  # very negative ... very positive; 2 is neutral  [Socher et al. 2013, section 3]
 SAMPLE = 200
-
-
-class TreeSettings(BaseModel):
-    """The network of `tree`. What is None follows from the data."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    cell: str | None = Field(
-        None, description="the cell at each node: treelstm where nodes have two children at most, else childsumtreelstm"
-    )
-    units: int | None = Field(None, ge=1, description="units of the state of a node")
-    word_size: int | None = Field(None, ge=1, description="size of the vector of a symbol")
-    compare: int = Field(100, ge=1, description="units that compare two trees")
-    dropout: float | None = Field(None, ge=0, lt=1, description="of vectors of symbols, and of states before they are read out")
-    shape: Literal["given", "balanced", "chain"] = Field(
-        "given", description="the trees of the data; or, over their words, balanced ones, or chains: a sequence"
-    )
-    labels: Literal["nodes", "root"] = Field("nodes", description="learn from every label in a tree, or from that of the root alone")
-    penn: bool | None = Field(None, description="whether a bracket begins with its label")
-    rare: float = Field(0.25, ge=0, description="a symbol seen n times is taken for an unknown one with probability rare / (rare + n)")
-    largest_vocabulary: int = Field(100_000, ge=1, description="at most so many different symbols are known")
 
 
 class Tree(Task):
     """A label for each tree, for every node of a tree, or for two trees together.
 
     Rows hold a `tree`: text in brackets with labels (Penn), without, as JSON, or in Newick's notation; or `tokens` and their `heads`. The
-    label is the root's own, or a `label` column; with a `second` tree it is of the pair.
+    label is the root's own, or a `label` column; with a `second` tree it is of the pair. `size`, a column of whole numbers, is what
+    accuracy_by_size goes by; the words of the tree, of two the longer one's, unless told.
     """
 
     name = "tree"
-    roles = ("tree", "second", "tokens", "heads", "label")
+    roles = ("tree", "second", "tokens", "heads", "label", "size")
     Settings = TreeSettings
     settings: TreeSettings
     length_column = "symbols"
@@ -84,7 +55,7 @@ class Tree(Task):
     def __init__(self, settings: BaseModel | Mapping[str, Any] | None, columns: Mapping[str, str]):
         super().__init__(settings, columns)
         self.symbols, self.labels, self.arity = Vocabulary([]), Labels([]), 2
-        self.nodes, self.rows = 0, 0
+        self.rows = 0
 
     @property
     def pairs(self) -> bool:
@@ -114,9 +85,10 @@ class Tree(Task):
             return None
         others = [name for name in trees if name != first]
         second = columns.get("second") or (others[0] if others else None)
-        rest = [name for name, kind in kinds.items() if kind in ("text", "number") and name not in (first, second)]
+        rest = [name for name, kind in kinds.items() if kind in ("text", "number") and name not in (first, second, columns.get("size"))]
         label = columns.get("label") or next((name for name in rest if name.lower() == "label"), rest[0] if rest else None)
         found = {"tree": first} | ({"second": second} if second else {}) | ({"label": label} if label else {})
+        found |= {"size": columns["size"]} if "size" in columns else {}
         if label is None and (second or not labelled(row[first] for row in sample)):
             return None
         what = f"{label} of each {first}" if label else f"a label at the nodes of each {first}"
@@ -141,15 +113,20 @@ class Tree(Task):
             labels[target] += 1
             self.rows += 1
             for tree in trees:
-                self.nodes += len(tree.parent)
                 words.update(word for word in tree.words if word is not None)
                 if not self.pairs and s.labels == "nodes":
                     labels.update(label for label in tree.labels if label is not None)
                 arity = max(arity, *np.bincount(np.array(tree.parent) + 1)[1:], 1)
+                if s.shape == "learned" and s.merges == "score" and not is_binary(tree):
+                    raise DataError(
+                        f"{where}: network.merges=score learns from binary trees with words at the leaves, this is none."
+                        " network.merges=gumbel learns from the labels alone."
+                    )
         if not self.rows:
             raise DataError(f"{source.path}: there is no tree in train.")
         self.symbols, self.labels = Vocabulary.of(words, max_size=s.largest_vocabulary), Labels.of(labels)
         self.arity = 2 if s.shape != "given" else int(arity)
+        self._check_slots(s.cell)
         self.settings = s.model_copy(
             update={
                 "cell": s.cell or ("treelstm" if self.arity <= 2 else "childsumtreelstm"),
@@ -195,7 +172,7 @@ class Tree(Task):
         return task
 
     def encode(self, row: Mapping[str, Any]) -> Example:
-        """symbols, parent, labels [nodes], of both trees one after the other; and the target."""
+        """symbols, parent, labels [nodes], of both trees one after the other; the size; and the target."""
         trees = self._read(row)
         target = self._target(row, trees)
         nodes: list[np.ndarray] = []
@@ -211,19 +188,20 @@ class Tree(Task):
             nodes.append(np.stack([symbols, np.where(parent < 0, -1, parent + first), labels], 1))
             first += len(parent)
         symbols, parent, labels = np.concatenate(nodes).T.copy()
-        example = {"symbols": symbols, "parent": parent, "labels": labels}
+        example = {"symbols": symbols, "parent": parent, "labels": labels, "size": np.int64(self._size(row, trees))}
         return example if target is None else example | {"target": label_numbers(self.labels, [target]).reshape(())}
 
-    def decoded(self, example: Example, labels: Sequence[str | None] | None = None) -> list[ReadTree]:
-        """The trees of an example, with symbols for its words, and the labels given or its own."""
+    def decoded(self, example: Example, prediction: Prediction | None = None) -> list[ReadTree]:
+        """The trees of an example, with symbols for its words and its own labels, or as a prediction says that they are."""
         names = [*self.labels.symbols, None, NEW]  # -2 is no label, -1 a new one
         words = [None if n == 0 else self.symbols.decode([n])[0] for n in example["symbols"].tolist()]
-        said = [names[n] for n in example["labels"].tolist()] if labels is None else list(labels)
+        labels = [names[n] for n in example["labels"].tolist()]
         parent = example["parent"].tolist()
         starts = [0, parent.index(-1) + 1, len(parent)] if self.pairs else [0, len(parent)]  # the root of a written tree is its last node
-        return [
-            ReadTree([p - a if p >= 0 else -1 for p in parent[a:b]], words[a:b], said[a:b], [None] * (b - a)) for a, b in pairwise(starts)
+        trees = [
+            ReadTree([p - a if p >= 0 else -1 for p in parent[a:b]], words[a:b], labels[a:b], [None] * (b - a)) for a, b in pairwise(starts)
         ]
+        return trees if prediction is None else _as_said(trees, prediction)
 
     def length(self, example: Example) -> int:
         return len(example["symbols"])
@@ -240,39 +218,60 @@ class Tree(Task):
     def network(self) -> nn.Module:
         s = self.settings
         reader = Symbols([0, 0, *self.symbols.counts], s.word_size or 1, s.rare)
-        kind: Any = cell_maker(s.cell or "treelstm")
-        several = {"slots": self.arity} if "slots" in inspect.signature(kind).parameters else {}
-        cell = kind(s.word_size or 1, s.units or 1, **several)
+        cell = self._cell(s.cell or "treelstm", s.word_size or 1, s.units or 1)
+        down = None if s.down is None else cell_maker(s.down)(cell.outputs, s.units or 1)  # type: ignore[arg-type]
+        if down is not None and s.shape == "learned":
+            raise SettingsError("network.down goes back over trees that are given: network.shape is given, balanced or chain.")
+        trees = LearnedTrees(cell, s.merges) if s.shape == "learned" else GivenTrees(cell, down)
         if self.pairs:
-            return TreePairs(reader, cell, len(self.labels), s.compare, s.dropout or 0.0)
-        return TreeReader(reader, cell, len(self.labels), s.dropout or 0.0)
+            return TreePairs(reader, trees, len(self.labels), s.compare, s.dropout or 0.0)
+        return TreeReader(reader, trees, len(self.labels), s.dropout or 0.0)
 
-    def criterion(self, network: nn.Module, outputs: Tensor, batch: Batch) -> tuple[Tensor, int]:
-        """Cross-entropy at each root, or at each node with a label; labels never seen are left out."""
+    def solve(self, network: nn.Module, batches: Iterable[Batch]) -> None:
+        """With vectors=own, where the vectors of symbols start."""
+        if self.settings.vectors == "own":
+            table: Tensor = network.reader.table.weight  # type: ignore[union-attr, assignment]
+            vectors = own_vectors(self._sentences(batches), *table.shape)
+            table[vectors.any(1)] = vectors[vectors.any(1)].to(table)
+
+    def criterion(self, network: nn.Module, outputs: TreeScores, batch: Batch) -> tuple[Tensor, int]:  # type: ignore[override]
+        """Cross-entropy at each root, or at each node with a label; labels never seen are left out. And the loss of the trees themselves."""
         if batch.targets is None:
             raise DataError(f"the rows have no label: nothing to learn from or to score against. Expected: {self._expected()}.")
-        if self.pairs:
-            wanted = batch.targets
-        elif self.settings.labels == "nodes":
-            wanted = torch.from_numpy(np.concatenate([example["labels"] for example in batch.examples])).to(outputs.device)
-            wanted[self._roots(batch)] = batch.targets
-        else:
-            wanted, outputs = batch.targets, outputs[self._roots(batch)]
+        scores, wanted = outputs.roots, batch.targets
+        if self.settings.labels == "nodes" and outputs.nodes is not None and outputs.found is None:
+            scores, wanted = outputs.nodes, torch.from_numpy(np.concatenate([example["labels"] for example in batch.examples])).to(wanted)
+            wanted[batch.inputs["parent"] < 0] = batch.targets
         items = int((wanted >= 0).sum())
-        return F.cross_entropy(outputs, wanted.clamp(min=-1), ignore_index=-1, reduction="sum") / max(1, items), items
+        loss = F.cross_entropy(scores, wanted.clamp(min=-1), ignore_index=-1, reduction="sum") / max(1, items)
+        if outputs.loss is not None:
+            loss = loss + (1.0 if self.settings.shape == "learned" else self.settings.reconstruction) * outputs.loss
+        return loss, items
 
-    def decode(self, network: nn.Module, outputs: Tensor, batch: Batch) -> list[Prediction]:
-        """The label and its probability; of one tree also `labels`, of its nodes in their order."""
+    def decode(self, network: nn.Module, outputs: TreeScores, batch: Batch) -> list[Prediction]:  # type: ignore[override]
+        """The label and its probability; of one tree also `labels`, of its nodes in their order; of trees that were found their `parent`s,
+        each node after its children, left to right.
+        """
         names = self.labels.symbols
-        probabilities = outputs.softmax(-1)
-        at_root = probabilities if self.pairs else probabilities[self._roots(batch)]
-        found = [{"label": names[n], "probability": round(p, 6)} for p, n in (best for best in zip(*(v.tolist() for v in at_root.max(-1))))]
-        if self.pairs:
-            return found
-        of_nodes = outputs.argmax(-1).split(batch.lengths.tolist())
-        for prediction, nodes, p in zip(found, of_nodes, at_root):
-            prediction["labels"] = [names[n] for n in nodes.tolist()]
-            if self.labels.symbols == SENTIMENT:
+        at_root = outputs.roots.softmax(-1)
+        found: list[Prediction] = [
+            {"label": names[n], "probability": round(p, 6)} for p, n in zip(*(best.tolist() for best in at_root.max(-1)))
+        ]
+        of_nodes = [] if outputs.nodes is None else outputs.nodes.argmax(-1).tolist()
+        if outputs.found is not None:
+            trees = list(in_order(outputs.found))
+            each = 2 if self.pairs else 1
+            for k, prediction in enumerate(found):
+                prediction["parent"] = [parent for _, parent in trees[each * k : each * (k + 1)]]
+                if not self.pairs:
+                    prediction["parent"], prediction["labels"] = trees[k][1], [names[of_nodes[node]] for node in trees[k][0]]
+        elif not self.pairs:
+            first = 0
+            for prediction, count in zip(found, batch.lengths.tolist()):
+                prediction["labels"] = [names[n] for n in of_nodes[first : first + count]]
+                first += count
+        if not self.pairs and names == SENTIMENT:
+            for prediction, p in zip(found, at_root):
                 prediction["positive"] = round(float(p[3:].sum() / (p[3:].sum() + p[:2].sum())), 6)
         return found
 
@@ -281,24 +280,56 @@ class Tree(Task):
 
     def row_text(self, row: Mapping[str, Any], prediction: Prediction) -> str:
         """The label, and the tree in brackets with a label at each node; or the two trees."""
-        trees = [self._shaped(tree) for tree in self._read(row)]
-        return "\t".join([prediction["label"], *(tree.bracketed(prediction.get("labels")) for tree in trees)])
+        return "\t".join([prediction["label"], *(tree.bracketed() for tree in self._said(row, prediction))])
 
     def drawn(self, row: Mapping[str, Any], prediction: Prediction) -> str:
         """The trees with the labels of their nodes, a node a line."""
-        return "\n".join(self._shaped(tree).drawn(prediction.get("labels")) for tree in self._read(row))
+        return "\n".join(tree.drawn() for tree in self._said(row, prediction))
 
     def figures(self, meter: Any) -> list[Figure]:
         return meter.figures()
 
     def baselines(self, train: Iterable[Example], test: Iterable[Example]) -> dict[str, dict[str, float]]:
-        """The most frequent label, always."""
+        """The most frequent label, always; and a bag of words."""
+        wanted = [int(example["target"]) for example in test]
+        if not wanted:
+            return {}
         most = np.bincount([max(0, int(example["target"])) for example in train], minlength=len(self.labels)).argmax()
-        right = [int(example["target"]) == most for example in test]
-        return {"most frequent label": {self.metric: sum(right) / len(right)}} if right else {}
+        guesses = {
+            "most frequent label": [int(most)] * len(wanted),
+            "bag of words": bag_of_words(train, test, len(self.symbols), len(self.labels), self.pairs),
+        }
+        return {name: {self.metric: sum(a == b for a, b in zip(guess, wanted)) / len(wanted)} for name, guess in guesses.items() if guess}
 
-    def _roots(self, batch: Batch) -> Tensor:
-        return (batch.inputs["parent"] < 0).nonzero().flatten()
+    def _said(self, row: Mapping[str, Any], prediction: Prediction) -> list[ReadTree]:
+        """The trees of a row as a prediction says that they are."""
+        return _as_said([self._shaped(tree) for tree in self._read(row)], prediction)
+
+    def _sentences(self, batches: Iterable[Batch]) -> Iterable[np.ndarray]:
+        """The symbols of each tree, left to right."""
+        for batch in batches:
+            for example in batch.examples:
+                ends = np.flatnonzero(example["parent"] < 0)[:-1] + 1 if self.pairs else []
+                yield from (symbols[symbols > 0] for symbols in np.split(example["symbols"], ends))
+
+    def _cell(self, name: str, inputs: int, units: int) -> Cell[Any]:
+        kind: Any = cell_maker(name)
+        several = {"slots": self.arity} if "slots" in inspect.signature(kind).parameters else {}
+        return kind(inputs, units, **several)
+
+    def _check_slots(self, name: str | None) -> None:
+        """A cell that cannot be over these trees is refused before anything is made."""
+        if name is None:
+            return
+        slots = self._cell(name, 4, 4).slots
+        needed = 1 if self.settings.shape == "chain" else self.arity
+        if (slots != "any" and slots < needed) or (self.settings.shape == "learned" and slots != 2):
+            fitting = (
+                "treelstm, treernn, rntn, mvrnn" if needed == 2 else "treelstm, treernn, or, for any number, childsumtreelstm, treegru"
+            )
+            raise SettingsError(
+                f"network.cell={name} takes {slots} before it; nodes of network.shape={self.settings.shape} have {needed}. Cells for them: {fitting}."
+            )
 
     def _read(self, row: Mapping[str, Any], where: str = "") -> list[ReadTree]:
         """The trees of a row: one, or two."""
@@ -318,68 +349,27 @@ class Tree(Task):
             return None if self.pairs else trees[0].labels[trees[0].parent.index(-1)]
         return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
+    def _size(self, row: Mapping[str, Any], trees: Sequence[ReadTree]) -> int:
+        """What accuracy_by_size goes by."""
+        if "size" not in self.columns:
+            return max(len(words_of(tree)) for tree in trees)
+        value = row.get(self.columns["size"])
+        try:
+            return int(value)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            raise DataError(f"column {self.columns['size']!r}: a size is a whole number, got {value!r}.") from None
+
     def _shaped(self, tree: ReadTree) -> ReadTree:
-        """The tree itself, or another one over its words."""
-        if self.settings.shape == "given":
+        """The tree itself, or another one over its words. Trees that will be found are read as their words, or, to learn from, as they are."""
+        s = self.settings
+        if s.shape == "given" or (s.shape == "learned" and s.merges == "score" and is_binary(tree)):
             return tree
-        words = [(word, label) for word, label in zip(tree.words, tree.labels) if word is not None]
-        over = (TreeStructure.balanced if self.settings.shape == "balanced" else TreeStructure.chain)([len(words)])
-        return _in_order(over, words, tree.labels[tree.parent.index(-1)])
+        if s.shape == "learned" or (s.shape == "chain" and self._cell(s.cell or "treelstm", 4, 4).slots in (1, "any")):
+            return sequence(tree)
+        return over_words((TreeStructure.balanced if s.shape == "balanced" else TreeStructure.chain)([len(words_of(tree))]), tree)
 
     def _expected(self) -> str:
         return f"a column {self.columns['label']!r}" if "label" in self.columns else "a label at the root of each tree"
-
-
-class TreeMeter(Meter):
-    """Accuracy at roots and at nodes, for sentiments without the neutral ones too, and by the number of words; a few trees."""
-
-    SHOWN, LONGEST = 4, 25  # right ones and wrong ones; words of a tree that is drawn
-
-    def __init__(self, task: Tree):
-        super().__init__()
-        self.task, self.names, self.pairs = task, [*task.labels.symbols, NEW], task.pairs
-        self.roots, self.binary = Confusion(), Confusion()
-        self.nodes = [0, 0]
-        self.sizes: dict[int, list[int]] = defaultdict(lambda: [0, 0])
-        self.shown: list[dict[str, Any]] = []
-
-    def count(self, batch: Batch, predictions: Sequence[Prediction]) -> None:
-        assert batch.targets is not None
-        words = [int((symbols > 0).sum()) for symbols in batch.inputs["symbols"].split(batch.lengths.tolist())]
-        gold = [self.names[n] for n in batch.targets.tolist()]
-        self.roots.add(gold, [prediction["label"] for prediction in predictions])
-        for true, prediction, size, example in zip(gold, predictions, words, batch.examples):
-            self.sizes[size][0] += true == prediction["label"]
-            self.sizes[size][1] += 1
-            if size <= self.LONGEST and sum(shown["right"] == (true == prediction["label"]) for shown in self.shown) < self.SHOWN:
-                labels = None if self.pairs else prediction["labels"]
-                text = "\n".join(tree.drawn() for tree in self.task.decoded(example, labels))
-                self.shown.append({"text": text, "gold": true, "predicted": prediction["label"], "right": true == prediction["label"]})
-            if "positive" in prediction and true in SENTIMENT and true != "2":
-                self.binary.add(["+" if true > "2" else "-"], ["+" if prediction["positive"] > 0.5 else "-"])
-            if not self.pairs:
-                for wanted, found in zip(example["labels"].tolist(), prediction["labels"]):
-                    self.nodes[0] += wanted != -2 and self.names[wanted] == found
-                    self.nodes[1] += wanted != -2
-
-    def scores(self) -> dict[str, float]:
-        if self.pairs:
-            return {"accuracy": self.roots.accuracy, "macro_f1": self.roots.macro_f1}
-        found = {"accuracy_root": self.roots.accuracy}
-        if self.nodes[1] > self.roots.items:  # labels at other nodes than the roots
-            found["accuracy_nodes"] = self.nodes[0] / self.nodes[1]
-        if self.binary.items:
-            found["accuracy_root_binary"] = self.binary.accuracy
-        return found
-
-    def by_size(self) -> dict[int, float]:
-        """accuracy_by_size: of the rows with so many words, the share that is right."""
-        return {size: right / count for size, (right, count) in sorted(self.sizes.items())}
-
-    def figures(self) -> list[Figure]:
-        by_size = self.by_size()
-        points = {"x": list(by_size), "y": list(by_size.values()), "x_axis": "words", "y_axis": "accuracy"}
-        return [confusion_figure(self.roots), Figure("points", "Accuracy by size", points), Figure("trees", "Trees", {"rows": self.shown})]
 
 
 def _trees(values: Iterable[Any]) -> bool:
@@ -395,26 +385,11 @@ def _trees(values: Iterable[Any]) -> bool:
     return found
 
 
-def _in_order(over: TreeStructure, words: Sequence[tuple[str, str | None]], root: str | None) -> ReadTree:
-    """A binary tree over words, numbered so that siblings stand in their order: each node after its children, left to right."""
-    nodes = over.nodes
-    children = over.in_slots(2)
-    tree = ReadTree([], [], [], [])
-    if nodes == 1:
-        tree.node((), words[0][0], root if root is not None else words[0][1])
-        return tree
-    number: dict[int, int] = {}
-    order = over.order.tolist()
-    place = {node: position for position, node in enumerate(order)}
-    todo = [place[int(over.roots[0])]]
-    while todo:  # from the root down, right before left; read backwards it is children first, left to right
-        at = todo.pop()
-        number[at] = len(number)
-        todo += [child for child in children[at].tolist() if child >= 0]
-    made: dict[int, int] = {}
-    for at in reversed(number):
-        below = [made[child] for child in children[at].tolist() if child >= 0]
-        word, label = (None, None) if below else words[order[at]]
-        made[at] = tree.node(below, word, label)
-    tree.labels[-1] = root
-    return tree
+def _as_said(trees: Sequence[ReadTree], prediction: Prediction) -> list[ReadTree]:
+    """Trees with the labels of a prediction at their nodes, over the parents that it found."""
+    if "parent" in prediction:
+        found = prediction["parent"] if len(trees) > 1 else [prediction["parent"]]
+        trees = [with_parents(tree, parent) for tree, parent in zip(trees, found)]
+    if len(trees) > 1:
+        return [*trees]
+    return [trees[0]._replace(labels=prediction["labels"])] if "labels" in prediction else [*trees]
