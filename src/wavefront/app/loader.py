@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
+from wavefront.app.stream import StreamLoader
 from wavefront.data import Store, batches
 from wavefront.learning import memory_guarded
 from wavefront.tasks import Batch, Meter, Task
 
-__all__ = ["WIDE", "Loader", "score"]
+__all__ = ["WIDE", "Loader", "loader", "score"]
 
 WIDE = 64  # rows in a batch that is only scored
 
@@ -52,7 +54,24 @@ class Loader(Sequence[Batch]):
         return f"training rows {shown}; {lengths.min()} to {lengths.max()} steps long"
 
 
-def score(task: Task, network: Any, loader: Loader) -> Meter:
+def loader(
+    task: Task,
+    store: Store,
+    batch_size: int,
+    device: str = "cpu",
+    *,
+    seed: int = 0,
+    epoch: int | None = None,
+    numbers: np.ndarray | None = None,
+    memory: dict[str, Tensor] | None = None,
+) -> Loader | StreamLoader:
+    """The batches of one pass: examples of about the same length, or pieces of the stream that they are; `memory` is what its batches share."""
+    if task.stream:
+        return StreamLoader(task, store, batch_size, device, seed=seed, epoch=epoch, numbers=numbers, memory=memory)
+    return Loader(task, store, batch_size, device, seed=seed, epoch=epoch, numbers=numbers)
+
+
+def score(task: Task, network: Any, loader: Loader | StreamLoader) -> Meter:
     """The meter of a task after all batches. The network has to be in evaluation mode."""
     meter = task.meter()
     for batch in loader:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from torch import nn
 
-from wavefront.app.loader import WIDE, Loader
+from wavefront.app.loader import WIDE, loader
 from wavefront.data import Store
 from wavefront.learning import Settings
 from wavefront.tasks import Task
@@ -25,6 +25,7 @@ class Plan:
     REPORT = 0.3  # seconds
 
     def __init__(self, task: Task, network: nn.Module, stores: Mapping[str, Store], learning: Settings):
+        self.task = task
         self.stores, self.steps = stores, {split: int(store.lengths(task.length_column).sum()) for split, store in stores.items()}
         shown = max(SCORED_TRAINING_ROWS, len(stores["valid"]) if "valid" in stores else 0)
         self.limits = {split: len(store) if split != "train" else min(shown, len(store)) for split, store in stores.items()}
@@ -59,15 +60,17 @@ class Plan:
 
     def _sample(self, split: str, rows: int) -> np.ndarray | None:
         of = len(self.stores[split])
-        return None if rows >= of else np.sort(np.random.default_rng(0).permutation(of)[:rows])
+        if rows >= of or self.task.stream:
+            return None if rows >= of else np.arange(rows)
+        return np.sort(np.random.default_rng(0).permutation(of)[:rows])
 
     def _measure(self, task: Task, network: nn.Module, learning: Settings) -> float:
         """Seconds per step of a sequence; the second of two batches is timed, for the first prepares what all use."""
-        loader = Loader(task, self.stores["train"], WIDE, learning.device, epoch=0)
+        batches = loader(task, self.stores["train"], WIDE, learning.device, epoch=0)
         seconds = 0.0
         for k in (0, -1):
             start = time.monotonic()
-            batch = loader[k]
+            batch = batches[k]
             task.assess(network, batch)
             seconds = (time.monotonic() - start) / max(1, int(batch.lengths.sum()))
         return seconds

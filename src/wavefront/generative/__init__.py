@@ -11,6 +11,7 @@ from wavefront.generative.decoding import Limits, greedy, sample, stream, trunca
 from wavefront.generative.ending import Ending, EndSymbol, GivenLength, Halting, Length
 from wavefront.generative.filling import Fillings, fill_by_sampling, fill_exactly
 from wavefront.generative.forcing import SCHEDULES, coins, every
+from wavefront.generative.kneser_ney import KneserNey
 from wavefront.generative.markov import Markov
 from wavefront.generative.output import Output
 from wavefront.generative.output_to_hidden import OutputToHidden
@@ -36,6 +37,7 @@ __all__ = [
     "GivenLength",
     "Halting",
     "Hypothesis",
+    "KneserNey",
     "Length",
     "Limits",
     "Markov",

@@ -40,7 +40,7 @@ class Layers(nn.Module):
 
     def __init__(self, cells: Iterable[Cell], dropout: tuple[float, float, float] = (0.0, 0.0, 0.0)):
         super().__init__()
-        self.layers = nn.ModuleList(Recurrent(cell) for cell in cells)
+        self.layers: Any = nn.ModuleList(Recurrent(cell) for cell in cells)
         if not self.layers:
             raise SettingsError("Layers takes cells, one or more.")
         for below, above in pairwise(self.layers):
@@ -49,7 +49,8 @@ class Layers(nn.Module):
                     f"Layers: a layer of {above.cell.inputs} inputs is given the {below.cell.outputs} outputs of the one below."
                 )
         self.dropout = dropout
-        self.inputs, self.outputs = self.layers[0].cell.inputs, self.layers[-1].cell.outputs
+        self.inputs: int = self.layers[0].cell.inputs
+        self.outputs: int = self.layers[-1].cell.outputs
 
     def forward(
         self, x: Tensor, state: Any = None, lengths: Any = None, resets: Tensor | None = None, context: Any = None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from wavefront.errors import SettingsError
 from wavefront.tasks.classify import Classify
 from wavefront.tasks.forecast import Forecast
+from wavefront.tasks.language import Language
 from wavefront.tasks.music import Music
 from wavefront.tasks.regress import Regress
 from wavefront.tasks.tag import Tag
@@ -27,6 +28,7 @@ __all__ = [
     "Classify",
     "Figure",
     "Forecast",
+    "Language",
     "Meter",
     "Music",
     "Regress",
@@ -38,14 +40,17 @@ __all__ = [
     "choose",
 ]
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (Classify, Forecast, Music, Regress, Tag, Transcribe, Translate, Tree)}
+TASKS: dict[str, type[Task]] = {
+    task.name: task for task in (Classify, Forecast, Language, Music, Regress, Tag, Transcribe, Translate, Tree)
+}
 
 
 def choose(source: Source, name: str | None = None, columns: Mapping[str, str] | None = None) -> tuple[type[Task], Claim]:
     """The task for a data set, and its columns: the one asked for, or the only one that is certain.
 
     columns  role -> column, what the user named; roles are those of the task: tag: tokens, labels (or text, spans); classify: input, label;
-             regress: input, target; tree: tree, second, label (or tokens, heads, label); music: notes
+             regress: input, target; tree: tree, second, label (or tokens, heads, label); language: text;
+             music: notes
 
     Raises `SettingsError` where the task is unknown, cannot read the data, or is not certain.
     """
