@@ -11,6 +11,7 @@ from wavefront.errors import SettingsError
 from wavefront.generative.autoregressive import Autoregressive, Writing, select
 from wavefront.generative.decoding import NEVER, Limits, start
 from wavefront.generative.ending import Length
+from wavefront.networks import Attending
 
 __all__ = ["Hypothesis", "beam_search"]
 
@@ -65,47 +66,65 @@ def beam_search(
     if coverage_penalty < 0:
         raise SettingsError(f"coverage_penalty is at least 0, got {coverage_penalty}.")
     limits, known, end, k = Limits(min_length, max_length, no_repeat_ngram).checked(), model.ending.closing == 0, model.end, num_beams
-    w, scores, context, x = _open(model, rows, k, lengths, x, context, state)
+    w, scores = _open(model, rows, k, lengths, x, context, state)
     if coverage_penalty and _coverage(model, w) is None:
         raise SettingsError("coverage_penalty needs a network that keeps where it looked: Attending(..., record=True).")
-    history = torch.zeros(rows * k, 0, dtype=torch.long, device=scores.device)
+    history = torch.zeros(len(w.place), 0, dtype=torch.long, device=scores.device)
     found = Found.none(rows, k, like=scores)
     longest = int(w.left.max()) if known and len(w.left) else max_length
     results: list[list[Hypothesis]] = [[] for _ in range(rows)]
-    going = torch.arange(rows, device=scores.device)
+    going, seen = torch.arange(rows, device=scores.device), _Sources(model, x, context)
     while len(going):
+        width = scores.shape[1]  # beams of each row: one at first, since one beginning has all there are
         alive = (scores > NEVER).any(1)
         if 2 * int(alive.sum()) <= len(going):  # rows that are done cost as much as others: leave them behind
             for row, hypotheses in zip(going[~alive].tolist(), select(found, (~alive).nonzero().squeeze(1)).hypotheses(n_best)):
                 results[row] = hypotheses
             rest = alive.nonzero().squeeze(1)
             going, scores, found = going[rest], scores[rest], select(found, rest)
-            beams = (rest[:, None] * k + torch.arange(k, device=rest.device)).flatten()
+            beams = (rest[:, None] * width + torch.arange(width, device=rest.device)).flatten()
             w, history = select(w, beams), history[beams]
-            context, x = (None if part is None else select(part, beams) for part in (context, x))
             continue
         t = history.shape[1]
-        w, log_p = model.next(w, None if x is None else x[:, min(t, x.shape[1] - 1)], context)
+        context = seen.context(going, width)
+        w, log_p = model.next(w, seen.x(going, width, t), context)
         log_p = limits.apply(log_p, history, end, known)
         choices = log_p.shape[1]
-        best, at = (scores[:, :, None] + log_p.view(len(going), k, choices)).flatten(1).topk(k)
-        first = torch.arange(len(going), device=scores.device)[:, None] * k
+        best, at = (scores[:, :, None] + log_p.view(len(going), width, choices)).flatten(1).topk(min(k, width * choices))
+        first = torch.arange(len(going), device=scores.device)[:, None] * width
         symbol, source = at % choices, (first + at // choices).flatten()
         over = symbol == end
         w, history = select(w, source), history.index_select(0, source)
-        bonus: Any = 0.0
+        score = best / _penalty(t + 1, length_penalty)
         if coverage_penalty:
-            # the padding of the source is not looked at and counts as covered
-            covered = torch.where(context.mask, _coverage(model, w).clamp(min=torch.finfo(scores.dtype).tiny, max=1).log(), 0)
-            bonus = coverage_penalty * covered.sum(1).view(len(going), k)
-        score = (best / _penalty(t + 1, length_penalty) + bonus).masked_fill(~over, NEVER)
-        found = found.joined(score, best, history.view(len(going), k, t))
+            score = score + coverage_penalty * _covered(model, w, seen.context(going, 1).mask)
+        found = found.joined(score.masked_fill(~over, NEVER), best, history.view(*best.shape, t))
         symbol = symbol.masked_fill(over, 0).flatten()
         w, history = model.write(w, symbol), torch.cat([history, symbol[:, None]], 1)
         # what goes on only loses probability: this is the most that it can come to
         hope = torch.maximum(best / _penalty(t + 2, length_penalty), best / _penalty(longest + 1, length_penalty))
         scores = best.masked_fill(over | (hope <= found.score[:, n_best - 1 : n_best]), NEVER)
     return results
+
+
+class _Sources:
+    """What the rows are given beside their past, for the rows that still go on and their beams. One memory serves all beams of a row, unless the
+    attention looks back."""
+
+    def __init__(self, model: Autoregressive, x: Tensor | None, context: Any):
+        self._x, self._context, self._known = x, context, (torch.empty(0), 0, context)
+        self._shared = isinstance(model.network, Attending) and not model.network.attention.looks_back
+
+    def x(self, going: Tensor, width: int, t: int) -> Tensor | None:
+        return None if self._x is None else self._x[going, min(t, self._x.shape[1] - 1)].repeat_interleave(width, 0)
+
+    def context(self, going: Tensor, width: int) -> Any:
+        if self._context is None:
+            return None
+        width = 1 if self._shared else width
+        if self._known[0] is not going or self._known[1] != width:
+            self._known = going, width, select(self._context, going.repeat_interleave(width))
+        return self._known[2]
 
 
 def _penalty(length: int, alpha: float) -> float:
@@ -117,20 +136,21 @@ def _coverage(model: Autoregressive, w: Writing) -> Any:
     return None if past is None else past.total
 
 
-def _open(model: Autoregressive, rows: int, k: int, lengths: Any, x: Any, context: Any, state: Any) -> tuple[Writing, Tensor, Any, Any]:
-    """k beams for each row, one after the other, and their scores [rows, k]: the first is alive; where lengths come first, one for each length."""
-    copies = torch.arange(rows, device=model.start.device).repeat_interleave(k)
-    if isinstance(model.ending, Length) and lengths is None and not isinstance(state, Writing):
-        among = min(k, model.ending.longest + 1)
-        likely, length = model.ending.log_probs(rows, context).topk(among)
-        pad = (0, k - among)
-        scores, lengths = (torch.nn.functional.pad(part, pad, value=value) for part, value in ((likely, NEVER), (length, 0)))
-        context, x, state = (None if part is None else select(part, copies) for part in (context, x, state))
-        return model.begin(rows * k, lengths.flatten(), context, state)[0], scores, context, x
-    w, total = start(model, rows, lengths, x, context, state)
-    dead = torch.full((rows, k - 1), NEVER, dtype=total.dtype, device=total.device)
-    context, x = (None if part is None else select(part, copies) for part in (context, x))
-    return select(w, copies), torch.cat([total[:, None], dead], 1), context, x
+def _covered(model: Autoregressive, w: Writing, mask: Tensor) -> Tensor:
+    """Σ_i log min(Σ_t a(t, i), 1) of each beam, [B, k]; the padding of the source is not looked at and counts as covered."""
+    total = _coverage(model, w).view(len(mask), -1, mask.shape[1])
+    return torch.where(mask[:, None], total.clamp(min=torch.finfo(total.dtype).tiny, max=1).log(), 0).sum(2)
+
+
+def _open(model: Autoregressive, rows: int, k: int, lengths: Any, x: Any, context: Any, state: Any) -> tuple[Writing, Tensor]:
+    """The beams to begin with, and their scores: [rows, 1]; where lengths come first, one for each of the k most probable."""
+    if not isinstance(model.ending, Length) or lengths is not None or isinstance(state, Writing):
+        w, total = start(model, rows, lengths, x, context, state)
+        return w, total[:, None]
+    scores, length = model.ending.log_probs(rows, context).topk(min(k, model.ending.longest + 1))
+    copies = torch.arange(rows, device=scores.device).repeat_interleave(scores.shape[1])
+    context, state = (None if part is None else select(part, copies) for part in (context, state))
+    return model.begin(len(copies), length.flatten(), context, state)[0], scores
 
 
 class Found(NamedTuple):

@@ -45,7 +45,7 @@ class Copying(SymbolOutput):
         if self.memory is None:
             raise SettingsError("Copying needs its source: output.given(memory).")
         values, symbols = self.memory.values, self.memory.symbols
-        steps = o[:, None] if o.dim() == 2 else o  # [B, T, features]
+        steps = o.reshape(len(values), -1, self.features)  # [B, T, features]; of one step, T are the beams that share a source
         there = (symbols >= 0)[:, None]  # [B, 1, S]
         scores = self.U(steps) @ values.transpose(1, 2)
         a = scores.masked_fill(~there, torch.finfo(o.dtype).min).softmax(-1) * there

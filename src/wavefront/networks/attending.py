@@ -133,14 +133,15 @@ class Attending(nn.Module):
         return o, a, state
 
     def step(self, state: Any, x: Tensor, context: Any = None, start: int = 0) -> tuple[Any, Tensor]:
-        """One step, as in a cell: x [N, inputs] -> the next state, o [N, outputs]."""
+        """One step, as in a cell: x [N, inputs] -> the next state, o [N, outputs]. A context of fewer rows, N / k, is shared by k of x that follow
+        one another, as the beams of a search are: where the attention does not look back."""
         state = self.initial_state(len(x), context) if state is None else state
         if not self.at_once:
             cell = self.cell_over(context.mask.shape[1])
             drawn = map_draws(lambda d: d.sample(d.shape, x), draws_wanted(cell, len(x)))
             return advance(cell, state, Given(x, context), drawn, start)
         inner, h = self.network.step(state, x, start=start)
-        return inner, self.look(h[:, None], context)[0].squeeze(1)
+        return inner, self.look(_by_memory(h, context), context)[0].flatten(0, 1)
 
     def look(self, h: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
         """h [B, T, ...] -> o [B, T, outputs], weights [B, T, S]: asking after, without a past."""
@@ -175,14 +176,20 @@ class _Over(Cell[AttendingState]):
     def step(self, state, x, draws=None, phase=0):
         net, (x, memory), (inner, fed, past) = self.net, x, state
         if net.asks == "before":
-            a = net.attention.weights(fed[:, None], memory, past)
-            c = (a @ memory.values).squeeze(1)
+            a = net.attention.weights(_by_memory(fed, memory), memory, past)
+            c = (a @ memory.values).flatten(0, 1)
             inner, fed = advance(net.cell, inner, torch.cat([x, c], -1), draws, phase)
             o = net.V(torch.cat([c, fed, x], -1)).tanh()
         else:
             inner, h = advance(net.cell, inner, torch.cat([x, fed], -1) if net.feeding else x, draws, phase)
-            a = net.attention.weights(h[:, None], memory, past)
-            o = fed = net.V(torch.cat([(a @ memory.values).squeeze(1), h], -1)).tanh()
-        a = a.squeeze(1)
+            a = net.attention.weights(_by_memory(h, memory), memory, past)
+            o = fed = net.V(torch.cat([(a @ memory.values).flatten(0, 1), h], -1)).tanh()
+        a = a.flatten(0, 1)
         state = AttendingState(inner, fed, Past(a, past.total + a))
         return state, torch.cat([o, a], -1) if self.show else o
+
+
+def _by_memory(query: Tensor, memory: Memory) -> Tensor:
+    """[N, size] -> [rows of the memory, queries of each, size]."""
+    rows = len(memory.mask)
+    return query.reshape(rows, len(query) // max(1, rows), query.shape[1])
