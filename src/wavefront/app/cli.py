@@ -320,9 +320,12 @@ def tasks() -> None:
 @answering
 def cells() -> None:
     """The cells, one line each: what `--set cell=...` takes."""
+    from inspect import isabstract
+
     from wavefront import cells
 
-    there = {name.lower(): cell for name in cells.__all__ if isinstance(cell := getattr(cells, name), type) and hasattr(cell, "step")}
+    kinds = {name.lower(): getattr(cells, name) for name in cells.__all__}
+    there = {name: kind for name, kind in kinds.items() if isinstance(kind, type) and hasattr(kind, "step") and not isabstract(kind)}
     width = max(map(len, there)) + 2
     for name, cell in sorted(there.items()):
         _out(f"{name:<{width}}{_first_line(cell)}")

@@ -70,7 +70,7 @@ class Recurrent(nn.Module):
         draws: Any = None,
         start: int = 0,
     ) -> tuple[Tensor, Any]:
-        line = Sequence(*self._batch(x, context), lengths, resets, self.reverse, self.skips, start)
+        line = Sequence(*self._batch(x, context), lengths, resets, self.reverse, self.skips, start, self._together())
         if draws is not None:
             draws = map_draws(lambda d, v: line.pack(v) if d.per == "step" and d.per_row else v, self.cell.draws(1), draws)
         packed = pytree.tree_map(line.pack, x)
@@ -112,6 +112,12 @@ class Recurrent(nn.Module):
         drawn = map_draws(lambda draw: draw.sample(draw.shape, like), draws_wanted(cell, rows))
         new, output = advance(cell, before, x, drawn, start)
         return (new, *past[:-1]) if history > 1 else new, output
+
+    def _together(self) -> int:
+        """Steps that do not see each other are one front, unless the cell tells the steps apart: by its clock, by a draw for each."""
+        drawn: list[Any] = []
+        map_draws(lambda draw: drawn.append(draw.per == "step" and not draw.per_row), draws_wanted(self.cell, 1))
+        return 1 if self.cell.phases > 1 or any(drawn) else min(self.skips)
 
     def extra_repr(self) -> str:
         return ", ".join(([f"skips={self.skips}"] if self.skips != (1,) else []) + (["reverse=True"] if self.reverse else []))

@@ -25,12 +25,16 @@ class Sequence(Structure):
     reverse       from each sequence's own end to its start
     skips         the delays d whose states h(t-d) each step gets, one per slot, latest first by convention  [Goodfellow et al. 2016, 10.9.1]
     start         number of the first step, for cells with clocks
+    together      how many steps one front holds, at most min(skips): so many in a row do not see each other, and are done as one batch. The
+                  interleaved phases of a dilated layer (Chang et al. 2017, arXiv:1710.02224, section 3) are this
 
-    Rows are put in order of their lengths, longest first, so that front t is the first n(t) of them and padding costs nothing.
+    Rows are put in order of their lengths, longest first, so that step t is the first n(t) of them and padding costs nothing.
 
     >>> s = Sequence(batch=2, steps=3, lengths=[1, 3])
     >>> s.sizes.tolist(), s.row.tolist(), s.predecessors.flatten().tolist()   # -2: what was given
     ([2, 1, 1], [1, 0, 1, 1], [-2, -2, 0, 2])
+    >>> Sequence(batch=2, steps=7, skips=(4,), together=4).sizes.tolist()      # two fronts in place of seven
+    [8, 6]
     >>> s.unpack(s.pack(torch.tensor([[1., 9., 9.], [2., 3., 4.]]))).tolist()
     [[1.0, 0.0, 0.0], [2.0, 3.0, 4.0]]
     """
@@ -44,17 +48,22 @@ class Sequence(Structure):
         reverse: bool = False,
         skips: Many[int] = (1,),
         start: int = 0,
+        together: int = 1,
     ):
-        self.rows, self.steps, self.reverse, self.start = batch, steps, reverse, start
+        self.rows, self.steps, self.reverse, self.start, self.together = batch, steps, reverse, start, together
         self.skips = tuple(index(d) for d in skips)
         if not self.skips or min(self.skips) < 1 or len(set(self.skips)) < len(self.skips):
             raise ShapeError(f"skips are different delays of at least one step, such as (1, 5); got {tuple(skips)}.")
+        if not 1 <= together <= min(self.skips):
+            raise ShapeError(f"together is a number of steps that do not see each other, 1 to {min(self.skips)} here; got {together}.")
         self._lengths = _lengths(lengths, batch, steps)
         self._full = bool((self._lengths == steps).all())
         # a stable sort: equal lengths keep their order, and with them the batch its layout
         self._ranked = np.arange(batch) if self._full else np.argsort(-self._lengths, kind="stable")
         lasts = self._lengths.max(initial=0)
-        self.sizes = np.searchsorted(np.sort(-self._lengths), -np.arange(lasts), side="left").astype(np.int64)
+        alive = np.searchsorted(np.sort(-self._lengths), -np.arange(lasts), side="left").astype(np.int64)  # rows at each step
+        self._first = np.concatenate([[0], np.cumsum(alive)])  # the number of each step's first node
+        self.sizes = np.add.reduceat(alive, np.arange(0, lasts, together)) if lasts else alive
         self._last_reset = None if resets is None else self._find_resets(resets)
 
     def _find_resets(self, resets: Tensor) -> np.ndarray | None:
@@ -73,14 +82,14 @@ class Sequence(Structure):
 
     @property
     def key(self) -> Hashable:
-        return None if self._last_reset is not None else (Sequence, self.rows, self.skips, self._lengths.tobytes())
+        return None if self._last_reset is not None else (Sequence, self.rows, self.skips, self.together, self._lengths.tobytes())
 
     @cached_property
     def _place(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """For each node its front, its rank in the front, and its row."""
-        front = np.repeat(np.arange(len(self.sizes)), self.sizes)
-        rank = np.arange(self.nodes) - self.offsets[front]
-        return front, rank, self._ranked[rank]
+        """For each node its place in the order of processing, its rank among those of the same place, and its row."""
+        place = np.repeat(np.arange(len(self._first) - 1), np.diff(self._first))
+        rank = np.arange(self.nodes) - self._first[place]
+        return place, rank, self._ranked[rank]
 
     @cached_property
     def row(self) -> Tensor:  # type: ignore[override]
@@ -89,14 +98,14 @@ class Sequence(Structure):
     @cached_property
     def order(self) -> Tensor:
         """Where each node lies in the flattened [batch * steps]."""
-        front, _, row = self._place
-        time = self._lengths[row] - 1 - front if self.reverse else front
+        place, _, row = self._place
+        time = self._lengths[row] - 1 - place if self.reverse else place
         return torch.from_numpy(row * self.steps + time)
 
     @cached_property
     def predecessors(self) -> Tensor:  # type: ignore[override]
-        front, rank, row = self._place
-        return torch.from_numpy(np.stack([self._code(row, front, front - d, rank) for d in self.skips], 1))
+        place, rank, row = self._place
+        return torch.from_numpy(np.stack([self._code(row, place, place - d, rank) for d in self.skips], 1))
 
     @cached_property
     def ends(self) -> Tensor:  # type: ignore[override]
@@ -108,7 +117,7 @@ class Sequence(Structure):
 
     def _code(self, row: np.ndarray, here: np.ndarray, before: np.ndarray, rank: np.ndarray) -> np.ndarray:
         """The code of the state at place `before` as it is seen from place `here`: a node, what was given, or NONE behind a reset."""
-        code = np.where(before >= 0, self.offsets[before.clip(0, len(self.sizes))] + rank, before - 1)
+        code = np.where(before >= 0, self._first[before.clip(0)] + rank, before - 1)
         if self._last_reset is None:
             return code
         reset = np.where(here >= 0, self._last_reset[row, here.clip(0)], -1)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from inspect import isabstract
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -316,5 +317,9 @@ def cell_maker(name: str) -> Callable[[int, int], Cell[Any]]:
 def _cells() -> dict[str, Callable[[int, int], Cell[Any]]]:
     from wavefront import cells
 
-    kinds = {kind: getattr(cells, kind) for kind in cells.__all__}
-    return {kind.lower(): cell for kind, cell in sorted(kinds.items()) if isinstance(cell, type) and issubclass(cell, Cell)}
+    kinds = {name: getattr(cells, name) for name in cells.__all__}
+    return {
+        name.lower(): kind
+        for name, kind in sorted(kinds.items())
+        if isinstance(kind, type) and issubclass(kind, Cell) and not isabstract(kind)
+    }
