@@ -127,13 +127,16 @@ def sst(data: Path, folder: Path) -> None:
     copied(data / "sst/dev.txt.gz", folder / "test.txt")
 
 
-def pairs(*files: tuple[str, str]) -> Callable[[Path, Path], None]:
+def pairs(*files: tuple[str, str, int | None]) -> Callable[[Path, Path], None]:
+    """Files of (split, name, size of the formulas in it, if they have one)."""
+
     def write(data: Path, folder: Path) -> None:
-        for split, name in files:
-            target = folder / f"{split}.tsv"
+        for split, name, size in files:
+            target, sized = folder / f"{split}.tsv", size is not None
             if not target.exists():
-                target.write_text("label\tfirst\tsecond\n")
-            copied(data / name, target, pair)
+                target.write_text("label\tfirst\tsecond" + "\tsize" * sized + "\n")
+            more = f"\t{size}\n" if sized else "\n"
+            copied(data / name, target, lambda line, more=more: None if (found := pair(line)) is None else found.rstrip("\n") + more)
 
     return write
 
@@ -184,32 +187,52 @@ def expressions(generator: random.Random, deepest: int = 20) -> Iterator[tuple[i
             yield value, text
 
 
-LOGIC = [("train", f"propositional_logic/train{k}.tsv.gz") for k in range(5)] + [
-    ("test", f"propositional_logic/test{k}.tsv.gz") for k in range(13)
+LOGIC = [("train", f"propositional_logic/train{k}.tsv.gz", k) for k in range(5)] + [
+    ("test", f"propositional_logic/test{k}.tsv.gz", k) for k in range(13)
 ]
-# name -> what writes its folder, settings, metrics that are shown
-RUNS: dict[str, tuple[Callable[[Path, Path], None], list[str], tuple[str, ...]]] = {
-    "sst": (sst, [], ("accuracy_root", "accuracy_root_binary")),
-    "logic": (pairs(*LOGIC), [], ("accuracy",)),
-    "logic-chain": (pairs(*LOGIC), ["shape=chain"], ("accuracy",)),
+QUANTIFIERS = [("train", "quantifiers/f1_train.tsv.gz", None), ("test", "quantifiers/f1_test.tsv.gz", None)]
+SICK = [("train", "sick/train.tsv.gz", None), ("test", "sick/trial.tsv.gz", None)]
+SIZED = ["--column", "size=size"]
+# name -> what writes its data, the name of those, further arguments of `wavefront fit`, metrics that are shown
+RUNS: dict[str, tuple[Callable[[Path, Path], None], str, list[str], tuple[str, ...]]] = {
+    "sst": (sst, "sst", [], ("accuracy_root", "accuracy_root_binary")),
+    "sst-own": (sst, "sst", ["--set", "network.vectors=own"], ("accuracy_root", "accuracy_root_binary")),
+    "logic": (pairs(*LOGIC), "logic", SIZED, ("accuracy", "accuracy_by_size")),
+    "logic-sequence": (
+        pairs(*LOGIC),
+        "logic",
+        [*SIZED, "--set", "network.shape=chain", "--set", "network.cell=lstm"],
+        ("accuracy", "accuracy_by_size"),
+    ),
     "quantifiers": (
-        pairs(("train", "quantifiers/f1_train.tsv.gz"), ("test", "quantifiers/f1_test.tsv.gz")),
-        ["cell=rntn", "units=25"],
+        pairs(*QUANTIFIERS),
+        "quantifiers",
+        [
+            *("--set", "network.cell=rntn", "--set", "network.units=25", "--set", "network.word_size=25"),
+            *("--set", "learning.learning_rate=0.003", "--set", "learning.clip_norm=1", "--set", "learning.batch_size=32"),
+            *("--set", "learning.epochs=30", "--set", "learning.patience=0"),
+        ],
         ("accuracy",),
     ),
-    "sick": (pairs(("train", "sick/train.tsv.gz"), ("test", "sick/trial.tsv.gz")), [], ("accuracy",)),
-    "listops": (listops, [], ("accuracy_root",)),
+    "sick": (pairs(*SICK), "sick", [], ("accuracy",)),
+    "listops": (listops, "listops", ["--set", "network.units=128"], ("accuracy_root",)),
+    "listops-learned": (listops, "listops", ["--set", "network.units=128", "--set", "network.shape=learned"], ("accuracy_root",)),
+    "listops-sequence": (
+        listops,
+        "listops",
+        ["--set", "network.units=128", "--set", "network.shape=chain", "--set", "network.cell=lstm"],
+        ("accuracy_root",),
+    ),
 }
 
 
 def fit(name: str, data: Path, runs: Path, seed: int) -> dict[str, object]:
-    write, settings, _ = RUNS[name]
-    folder, source = runs / f"trees-{name}-{seed}", runs / f"data-{name}"
+    write, source_name, arguments, _ = RUNS[name]
+    folder, source = runs / f"trees-{name}-{seed}", runs / f"data-{source_name}"
     if not source.exists():
         source.mkdir(parents=True)
         write(data, source)
-    command = ["fit", str(source), "--task", "tree", "--seed", str(seed), "--out", str(folder), "--quiet"]
-    command += [part for setting in settings for part in ("--set", f"network.{setting}")]
+    command = ["fit", str(source), "--task", "tree", "--seed", str(seed), "--out", str(folder), "--quiet", *arguments]
     if not (folder / "metrics.json").exists():
         again = ["--resume"] if (folder / "checkpoints").exists() else ["--overwrite"]
         subprocess.run([sys.executable, "-m", "wavefront", *command, *again], check=True)
@@ -244,9 +267,12 @@ def main() -> None:
         for seed in range(given.seeds):
             results[f"{name}-{seed}"] = fit(name, given.data, given.runs, seed)
             given.results.write_text(json.dumps(results, indent=1))
-        for metric in RUNS[name][2]:
+        for metric in RUNS[name][3]:
             scores = [results[f"{name}-{seed}"]["metrics"]["test"][metric] for seed in range(given.seeds)]
-            print(f"{name:<12} {metric:<22} {mean(scores):.4f}  of {given.seeds}, {min(scores):.4f} to {max(scores):.4f}")
+            if metric == "accuracy_by_size":
+                print(f"{name:<16} {metric:<22} " + "  ".join(f"{size}: {100 * share:.1f}" for size, share in scores[0].items()))
+            else:
+                print(f"{name:<16} {metric:<22} {mean(scores):.4f}  of {given.seeds}, {min(scores):.4f} to {max(scores):.4f}")
 
 
 if __name__ == "__main__":
