@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from wavefront.app.alignment import alignment
 from wavefront.app.charts import Line, bars, confusion, lines, points
 from wavefront.app.fan import fan
 from wavefront.app.text import columns_of, duration, number
@@ -153,6 +154,8 @@ def _figure(figure: Figure, split: str) -> str:
         drawn = f'<div style="max-width:36rem">{fan(data["past"], data["forecast"], data["bands"], data["y"])}</div>'
     elif figure.kind == "examples":
         drawn = _examples(data["rows"])
+    elif figure.kind == "alignments":
+        drawn = f"<div class=grid>{''.join(f'<figure>{alignment(**row)}</figure>' for row in data['rows'])}</div>"
     elif figure.kind == "trees":
         drawn = "".join(
             f'<div class=example><pre>{_safe(row["text"])}</pre><p class="said{"" if row["right"] else " bad"}"><b>{_safe(row["predicted"])}</b>'
@@ -162,7 +165,7 @@ def _figure(figure: Figure, split: str) -> str:
         )
     else:
         raise ValueError(
-            f"a report draws confusion, bars, points, table, forecast, examples and trees; got a figure of kind {figure.kind!r}"
+            f"a report draws confusion, bars, points, table, forecast, examples, alignments and trees; got a figure of kind {figure.kind!r}"
         )
     caption = f"<figcaption>{_safe(note)}</figcaption>" if note else ""
     return (

@@ -46,6 +46,7 @@ class Figure(NamedTuple):
     points     x [float], y [float], x_axis str, y_axis str
     forecast   past [y], y [y], forecast [y], bands [([low], [high])], the widest first
     examples   rows [{"text", "gold", "predicted", "right"}]
+    alignments rows [{"source" [str], "target" [str], "weights" [[float]]: of each target, over the source}]
     trees      as examples, the text a tree of several lines
     """
 
