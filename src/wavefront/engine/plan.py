@@ -64,6 +64,7 @@ CHEAP = {
 
 
 VIEWS = {"narrow", "reshape"}
+FEW = 4  # inputs
 
 
 @dataclass
@@ -157,6 +158,15 @@ def _inside(after: Sequence[Value], reach: dict[Value, Reach], states: set[Value
 
     # a cheap function of what comes in anyway is no traffic of its own
     pulled: set[Value] = set()
+    sparse = any(v.kind == "sparse" for v in order(after))
+
+    def small(v: Value) -> bool:
+        """A product with a few inputs, beside a sparse one: to read its result would cost more than to compute it."""
+        return sparse and v.kind == "mm" and v.rows and v.args[0].size <= FEW
+
+    def at_hand(v: Value) -> bool:
+        return v in into or v in pulled or v.kind == "const" or not v.rows or small(v)
+
     while True:
         carried.clear()
         into.clear()
@@ -166,11 +176,7 @@ def _inside(after: Sequence[Value], reach: dict[Value, Reach], states: set[Value
             for v in into
             if v.rows
             and any(a.rows for a in v.args)
-            and (
-                v.logical
-                or v.kind in VIEWS
-                or (v.kind in CHEAP and all(a in into or a in pulled or a.kind == "const" or not a.rows for a in v.args))
-            )
+            and (v.logical or v.kind in VIEWS or small(v) or (v.kind in CHEAP and all(map(at_hand, v.args))))
         }
         if not more:
             return list(carried), list(into)

@@ -159,6 +159,23 @@ class Code:
         v = self.b.insert_element(undefined, scalar, ir.Constant(I32, 0))
         return self.b.shuffle_vector(v, undefined, ir.Constant(ir.VectorType(I32, self.width), [0] * self.width))
 
+    def shuffle(self, a: Any, b: Any, lanes: Iterable[int]) -> Any:
+        """The lanes of a, then b, in this order."""
+        return self.b.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, self.width), list(lanes)))
+
+    def transposed(self, vectors: list[Any]) -> list[Any]:
+        """As many vectors as one has lanes: lane i of vector j becomes lane j of vector i."""
+        vectors, step = list(vectors), 1
+        while step < self.width:
+            low = [k if not k & step else k - step + self.width for k in range(self.width)]
+            high = [k + step if not k & step else k + self.width for k in range(self.width)]
+            for i in range(self.width):
+                if not i & step:
+                    a, b = vectors[i], vectors[i + step]
+                    vectors[i], vectors[i + step] = self.shuffle(a, b, low), self.shuffle(a, b, high)
+            step *= 2
+        return vectors
+
     def load_scalar(self, pointer: Any) -> Any:
         return self.b.load(pointer, typ=self.F)
 

@@ -13,6 +13,7 @@ sequences, trees and grids are the same to it.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +57,9 @@ class Kernel:
         self._memo: dict[Any, Any] = {}  # what the loop body being written has computed so far
         self._sums: dict[tuple[Value, int], Any] = {}  # where in the tile each product's sums lie
         self._tiles: dict[tuple[int, int, int], ir.Function] = {}
+        self._functions: dict[str, ir.Function] = {}
+        self._turned: dict[int, Any] = {}
+        self.turned = 0  # numbers of each row that are turned, beside the scratch
         self._write()
         team = openmp()
         if team:
@@ -168,8 +172,9 @@ class Kernel:
             return n, panels, 1, 1
         most = max(1, 4 // len(g.windows))
         together = next((p for p in range(min(most, panels), max(1, most // 2), -1) if panels % p == 0), min(most, panels))
-        most = 8 if all(product.kind == "mm" for product, _ in g.windows) else ACCUMULATORS // (APART + 2)
-        return n, panels, together, max(1, min(most, ACCUMULATORS // (len(g.windows) * together)))
+        if any(product.kind == "sparse" for product, _ in g.windows):
+            return n, panels, together, self.width
+        return n, panels, together, max(1, min(8, ACCUMULATORS // (len(g.windows) * together)))
 
     def _group(self, g: Group, count: Any) -> None:
         self._stage = g.stage
@@ -339,6 +344,9 @@ class Kernel:
             weights.append((("pack", len(self.packs) - 1), a, windows))
         whole, rest = panels // together, panels % together
         self.vars = {}
+        for key, a, _ in weights:
+            if isinstance(key, int):
+                self._turn(key, a, count)
 
         def block(u: Any, panels_here: int, lanes_last: int) -> None:
             def tile_of(r: int, i: Any) -> None:
@@ -351,8 +359,9 @@ class Kernel:
                         self._memo.clear()
                         c.b.store(self._pointer_of(place, c.add(i, c.i64(k)), start), c.at(self._rows, c.i64(k), PTR))
                     if isinstance(key, int):
+                        turned = c.at(self._turned[key], c.mul(i, a.shape[0])) if r == self.width else None
                         for p in range(columns):
-                            self._sparse_panel(key, c.add(u, c.i64(p * self.width)), r, columns, offset * rows + p)
+                            self._sparse_panel(key, c.add(u, c.i64(p * self.width)), r, columns, offset * rows + p, turned)
                         offset += columns
                         continue
                     weight = c.at(self._pointer(key), c.mul(u, a.shape[0] * len(windows)))
@@ -474,7 +483,33 @@ class Kernel:
         c.b.ret_void()
         return f
 
-    def _sparse_panel(self, number: int, u: Any, rows: int, stride: int, at: int) -> None:
+    def _turn(self, number: int, a: Value, count: Any) -> None:
+        """Rows in blocks of as many as a vector has lanes, turned: what a sparse product reads of one place is then one vector for all of them."""
+        c = self.c
+        memory, start = base(a)
+        place, n = self._place(memory), a.shape[0]
+        self._turned[number] = c.at(self._scratch, c.b.add(self._number("turned"), c.b.mul(self._most, c.i64(self.turned))))
+        self.turned += n
+        whole = n - n % self.width
+
+        def block(i: Any) -> None:
+            self._memo.clear()
+            rows = [c.add(i, c.i64(k)) for k in range(self.width)]  # all alive: they are told apart by identity
+            pointers = [self._pointer_of(place, row, start) for row in rows]
+            target = c.at(self._turned[number], c.mul(i, n))
+
+            def part(u: Any, lanes: int) -> None:
+                for k, v in enumerate(c.transposed([c.load(c.at(p, u), lanes) for p in pointers])[:lanes]):
+                    c.store(v, c.at(target, c.mul(c.add(u, c.i64(k)), self.width)))
+
+            c.loop(c.i64(0), c.i64(whole), self.width, lambda u: part(u, self.width))
+            if whole < n:
+                part(c.i64(whole), n - whole)
+
+        full = c.b.sub(count, c.b.srem(count, c.i64(self.width)))
+        c.loop(c.i64(0), full, self.width, block)
+
+    def _sparse_panel(self, number: int, u: Any, rows: int, stride: int, at: int, turned: Any = None) -> None:
         """The sums of one panel of a sparse product, from u on, for `rows` rows: into the tile at `at`, a row every `stride` vectors."""
         c = self.c
         starts, panel = self._pointer(("starts", number)), c.b.sdiv(u, c.i64(self.width))
@@ -482,41 +517,69 @@ class Kernel:
         count = c.b.sub(c.load_i64(starts, c.add(panel, c.i64(1))), first)
         weights = c.at(self._pointer(("weights", number)), c.mul(first, self.width))
         places = c.at(self._pointer(("places", number)), first, I64)
-        c.b.call(self._sparse_function(rows, stride), [weights, places, count, c.at(self._tile, c.i64(at), c.V), self._rows])
+        f = self._sparse_function(rows, stride) if turned is None else self._turned_function(stride)
+        c.b.call(f, [weights, places, count, c.at(self._tile, c.i64(at), c.V), self._rows if turned is None else turned])
 
     def _sparse_function(self, rows: int, stride: int) -> ir.Function:
-        """out[row * stride] = Σ_k w[k] * a[row][places[k]], `APART` sums that do not wait for each other; their number divides the count. The order
-        of the sum is the same whatever the rows."""
-        key = (-rows, stride, 0)
-        if key in self._tiles:
-            return self._tiles[key]
-        f = ir.Function(self.module, ir.FunctionType(ir.VoidType(), [PTR, PTR, I64, PTR, PTR]), name=f"sparse_{rows}x{stride}")
-        f.linkage = "internal"
-        f.attributes.add("noinline")
-        self._tiles[key] = f
-        w, places, count, out, table = f.args
-        for a in (w, places, out, table):
-            a.add_attribute("noalias")
-        c = Code(self.module, f, self.double, self.width)
-        pointers = [c.b.load(c.at(table, c.i64(r), PTR), typ=PTR) for r in range(rows)]
+        """out[row * stride] = Σ_k w[k] * a[row][places[k]], with `APART` sums that do not wait for each other; their number divides the count.
+        The order of the sum is the same whatever the rows."""
 
-        def some(k: Any, *sums: Any) -> list[Any]:
-            new = list(sums)
-            for j in range(APART):
-                here = c.add(k, c.i64(j))
-                weight, place = c.load(c.at(w, c.mul(here, self.width))), c.load_i64(places, here)
-                for r in range(rows):
-                    new[r * APART + j] = c.fma(c.broadcast(c.load_scalar(c.at(pointers[r], place))), weight, new[r * APART + j])
-            return new
+        def write(c: Code, w: Any, places: Any, count: Any, out: Any, table: Any) -> None:
+            pointers = [c.b.load(c.at(table, c.i64(r), PTR), typ=PTR) for r in range(rows)]
 
-        sums = c.loop(c.i64(0), count, APART, some, [c.splat(0.0)] * (rows * APART))
-        for r in range(rows):
-            total, *others = sums[r * APART : (r + 1) * APART]
-            for other in others:
-                total = c.b.fadd(total, other)
-            c.store(total, c.at(out, c.i64(r * stride), c.V))
-        c.b.ret_void()
-        return f
+            def some(k: Any, *sums: Any) -> list[Any]:
+                new = list(sums)
+                for j in range(APART):
+                    here = c.add(k, c.i64(j))
+                    weight, place = c.load(c.at(w, c.mul(here, self.width))), c.load_i64(places, here)
+                    for r in range(rows):
+                        new[r * APART + j] = c.fma(c.broadcast(c.load_scalar(c.at(pointers[r], place))), weight, new[r * APART + j])
+                return new
+
+            sums = c.loop(c.i64(0), count, APART, some, [c.splat(0.0)] * (rows * APART))
+            for r in range(rows):
+                c.store(_total(c, sums[r * APART : (r + 1) * APART]), c.at(out, c.i64(r * stride), c.V))
+
+        return self._inner(f"sparse_{rows}x{stride}", write)
+
+    def _turned_function(self, stride: int) -> ir.Function:
+        """The same sums, in the same order, for as many rows as there are lanes, from turned operands: a few units at a time, a lane for each row."""
+        few = min(self.width, ACCUMULATORS // APART)
+        few = 1 << few.bit_length() - 1  # that it divides the width
+
+        def write(c: Code, w: Any, places: Any, count: Any, out: Any, turned: Any) -> None:
+            units = []
+            for first in range(0, self.width, few):
+
+                def some(k: Any, *sums: Any, first: int = first) -> list[Any]:
+                    new = list(sums)
+                    for j in range(APART):
+                        here = c.add(k, c.i64(j))
+                        x = c.load(c.at(turned, c.mul(c.load_i64(places, here), self.width)))
+                        weight = c.at(w, c.add(c.mul(here, self.width), c.i64(first)))
+                        for n in range(few):
+                            new[n * APART + j] = c.fma(c.broadcast(c.load_scalar(c.at(weight, c.i64(n)))), x, new[n * APART + j])
+                    return new
+
+                sums = c.loop(c.i64(0), count, APART, some, [c.splat(0.0)] * (few * APART))
+                units += [_total(c, sums[n * APART : (n + 1) * APART]) for n in range(few)]
+            for r, v in enumerate(c.transposed(units)):
+                c.store(v, c.at(out, c.i64(r * stride), c.V))
+
+        return self._inner(f"turned_{stride}", write)
+
+    def _inner(self, name: str, write: Callable[..., None]) -> ir.Function:
+        """A function (weights, places, count, out, operands) of the module, written once."""
+        if name not in self._functions:
+            f = self._functions[name] = ir.Function(self.module, ir.FunctionType(ir.VoidType(), [PTR, PTR, I64, PTR, PTR]), name=name)
+            f.linkage = "internal"
+            f.attributes.add("noinline")
+            for k in (0, 1, 3, 4):
+                f.args[k].add_attribute("noalias")
+            c = Code(self.module, f, self.double, self.width)
+            write(c, *f.args)
+            c.b.ret_void()
+        return self._functions[name]
 
     # values
 
@@ -577,6 +640,13 @@ class Kernel:
         if step == 1:
             return c.load(pointer, self._lanes)
         return c.gather(pointer, step, self._lanes)
+
+
+def _total(c: Code, sums: Sequence[Any]) -> Any:
+    total = sums[0]
+    for other in sums[1:]:
+        total = c.b.fadd(total, other)
+    return total
 
 
 def _flat(index: tuple[Line, ...], strides: tuple[int, ...]) -> Line:

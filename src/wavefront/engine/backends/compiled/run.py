@@ -93,7 +93,7 @@ class Call:
         self.slices = max(1, min(wanted, layout.rows)) if work >= SMALL else 1
         starts, counts, nodes = layout.shares(self.slices)
         self.most = int(counts.max(initial=0))
-        self.scratch = like.new_empty(self.slices, max(1, kernel.schedule.scratch * self.most))
+        self.scratch = like.new_empty(self.slices, max(1, (kernel.schedule.scratch + kernel.turned) * self.most))
         self.values: dict[Any, int] = {
             "fronts": layout.fronts,
             "starts": _address(starts),
@@ -105,6 +105,7 @@ class Call:
             "scratch_size": self.scratch.shape[1],
             "slices": self.slices,
             "clear": 0,
+            "turned": kernel.schedule.scratch * self.most,
         }
         self.alive: list[Any] = [starts, counts, nodes]
 
