@@ -206,3 +206,52 @@ def test_gradients_of_trees_are_those_of_finite_differences():
             return outputs, *torch.utils._pytree.tree_leaves(root)
 
         assert torch.autograd.gradcheck(run, (x, *cell.parameters()), fast_mode=True)
+
+
+def spans(tree):
+    """(first leaf, last leaf) of every node of one nested tuple."""
+    if not isinstance(tree, tuple):
+        return {(tree, tree)}
+    below = [spans(part) for part in tree]
+    whole = set().union(*below)
+    return whole | {(min(a for a, _ in whole), max(b for _, b in whole))}
+
+
+def test_a_wrong_pair_may_cost_so_much_that_none_is_taken_or_gain_so_much_that_no_right_one_is():
+    net = scrambled(LearnedTree(cells.TreeRNN(3, 4), by="score"))
+    every = bracketings(0, 5)
+    x = torch.randn(len(every), 6, 3, dtype=torch.double)
+    given = Tree.nested(every)
+    found = net.search(x, given=given, wrong=-1e6)
+    flat = x.flatten(0, 1)
+    torch.testing.assert_close(net.score(flat, found), net.score(flat, given), rtol=1e-12, atol=1e-13)
+    assert net.score(flat, net.search(x, given=given, wrong=1e6)).isclose(net.score(flat, given)).sum() == 0
+
+
+def test_the_parsing_loss_is_the_margin_to_the_tree_that_is_found():
+    net = scrambled(LearnedTree(cells.TreeRNN(3, 4), by="score"))
+    golds = [((0, 1), (2, 3)), (0, ((1, 2), 3)), (0, 1)]
+    lengths = [4, 4, 2]
+    x = torch.randn(3, 4, 3, dtype=torch.double)
+    loss = net.parsing_loss(x, Tree.nested(golds), lengths, wrong=0.5)
+    for row, (gold, length) in enumerate(zip(golds, lengths)):
+        at = x[row, :length]
+        candidates = {
+            tree: net.score(at[torch.tensor(Tree.nested([tree]).values)], Tree.nested([tree]))[0] for tree in bracketings(0, length - 1)
+        }
+        costs = {tree: 0.5 * len(spans(tree) - spans(gold)) for tree in candidates}
+        found = net.search(x[row : row + 1, :length], given=Tree.nested([gold]), wrong=0.5)
+        mine = next(tree for tree in candidates if Tree.nested([tree]).sizes.tolist() == found.sizes.tolist() and same(tree, found))
+        torch.testing.assert_close(loss[row], (candidates[mine] + costs[mine] - candidates[gold]).clamp(min=0), rtol=1e-12, atol=1e-13)
+    loss.sum().backward()
+    assert net.w.weight.grad.abs().sum() > 0
+
+
+def same(nested, tree):
+    """Whether a found tree, leaves first, is this nested tuple."""
+    below = {leaf: leaf for leaf in range(len(tree.leaves))}
+    parents, slots = tree.parent.tolist(), tree.slot.tolist()
+    for node in range(len(tree.leaves), tree.nodes):
+        pair = sorted((slots[child], below[child]) for child in range(node) if parents[child] == node)
+        below[node] = tuple(part for _, part in pair)
+    return below[int(tree.roots[0])] == nested
