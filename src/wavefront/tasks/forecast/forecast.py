@@ -15,9 +15,10 @@ from wavefront.data.frequency import Frequency
 from wavefront.data.panel import Panel, Roles, Series, read_panel
 from wavefront.errors import DataError, SettingsError
 from wavefront.tasks.forecast.conformal import margins
+from wavefront.tasks.forecast.echo import PENALTIES, Echo
 from wavefront.tasks.forecast.kept import load_panel, save_panel
 from wavefront.tasks.forecast.metrics import ForecastErrors
-from wavefront.tasks.forecast.networks import Forecaster, Horizon, Members, Paths, Shape
+from wavefront.tasks.forecast.networks import Forecaster, Horizon, Members, Paths, Shape, Windows
 from wavefront.tasks.forecast.outputs import QUANTILES
 from wavefront.tasks.forecast.settings import ForecastSettings
 from wavefront.tasks.forecast.windows import Cuts, last_season, level_of, mean_of, spread_of, window
@@ -138,6 +139,10 @@ class Forecast(Task):
             "output": s.output or ("mean" if s.kind == "esn" else "student_t" if s.kind == "autoregressive" else "quantiles"),
             "identity": len(panel.series) > 1 if s.identity is None else s.identity,
         }
+        if s.kind == "esn" and chosen["output"] != "mean":
+            raise SettingsError(
+                f'network.kind="esn" says the mean, and its quantiles are those of its errors; leave out output={s.output!r}.'
+            )
         if s.kind == "autoregressive" and chosen["output"] == "mean":
             raise SettingsError(
                 'network.kind="autoregressive" draws samples; output="mean" has none. Take quantiles, gaussian or student_t.'
@@ -163,7 +168,8 @@ class Forecast(Task):
         if s.start is None:
             self.settings = s = s.model_copy(update={"start": self._best_start(training)})
         many = self.windows > 3000
-        self.settings = s.model_copy(update={"units": s.units or (128 if many else 64 if self.windows > 300 else 32)})
+        units = s.units or 300 if s.kind == "esn" else s.units
+        self.settings = s.model_copy(update={"units": units or (128 if many else 64 if self.windows > 300 else 32)})
 
     def _cut(self, panel: Panel) -> dict[str, Any]:
         """How many steps test and validation have, where nobody said it."""
@@ -322,6 +328,8 @@ class Forecast(Task):
     def _member(self, shape: Shape) -> Forecaster:
         s = self.settings
         identity = min(16, 2 + len(self.names) // 4) if s.identity else 0
+        if s.kind == "esn":
+            return Echo(shape, s.units, s.spectral_radius, s.leak, s.input_scaling)
         make = cell_maker(s.cell)
         if s.kind == "autoregressive":
             return Paths(shape, make, s.units, s.layers, s.output, identity, s.dropout, s.season, s.samples)
@@ -329,6 +337,8 @@ class Forecast(Task):
         return Horizon(shape, make, s.units, s.layers, s.segment, s.output, identity, s.dropout, s.linear, decoder)
 
     def training(self) -> dict[str, Any]:
+        if self.settings.kind == "esn":
+            return {"epochs": 1, "batch_size": 64}
         windows = min(self.windows, self.settings.windows)
         batch = 32 if windows < 1000 else 64 if windows < 10_000 else 128
         updates = 600 if windows < 1000 else 2000 if windows < 10_000 else 4000
@@ -341,6 +351,16 @@ class Forecast(Task):
             "average": 0.99,
             "patience": 15 if windows < 1000 else 5,
         }
+
+    def loss(self, network: nn.Module, batch: Batch) -> tuple[Tensor, int]:
+        if self.settings.kind == "esn":
+            return torch.zeros(()), 0  # its readout is solved, not learned
+        return super().loss(network, batch)
+
+    def solve(self, network: Any, batches: Iterable[Batch]) -> None:
+        penalties = PENALTIES if self.settings.ridge is None else (self.settings.ridge,)
+        for member in network.networks if self.settings.kind == "esn" else ():
+            member.solve((Windows(**batch.inputs) for batch in batches), penalties)
 
     def criterion(self, network: Any, outputs: Any, batch: Batch) -> tuple[Tensor, int]:
         total, count = outputs

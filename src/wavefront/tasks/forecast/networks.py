@@ -168,9 +168,9 @@ FEATURES = 32  # of each step of a horizon, from which its distribution is read
 class Paths(Forecaster):
     """Any cell as a probabilistic autoregression; forecasts are sampled paths.  [Salinas et al. 2020, arXiv:1704.04110]
 
-        o(t) = f(h(t-1), [z(t-1), whether it is there, z(t-season), covariates(t), who])        z(t) ~ output(o(t))
+        o(t) = f(h(t-1), [z(t-1), whether it is there, z(t-season), covariates(t), who])        z(t) ~ z(t-season) + output(o(t))
 
-    Learned from every value of window and horizon. All series are sampled with the same random numbers: no forecast depends on another.
+    Its first samples are around the value of a season before (of counts: around their mean). Learned from every value of window and horizon. All series are sampled with the same random numbers: no forecast depends on another.
     """
 
     def __init__(
@@ -197,7 +197,7 @@ class Paths(Forecaster):
         there = torch.cat([w.there, known.to(w.there)], 1)
         covariates = torch.cat([w.past[..., w.past.shape[2] - self.shape.future :], w.future], 1)
         o, _ = self.model.run(z[..., None], x=self._beside(z, there, covariates, self.who(w)))
-        return F.dropout(o, self.dropout, self.training), torch.zeros_like(z)
+        return F.dropout(o, self.dropout, self.training), F.pad(z, (self.season, 0))[:, : z.shape[1]]
 
     def _beside(self, z: Tensor, there: Tensor, covariates: Tensor, who: Tensor) -> Tensor:
         """What every step is given beside z(t-1): z and there [B, T] -> [B, T, beside]."""
@@ -217,7 +217,7 @@ class Paths(Forecaster):
             lag = F.pad(z, (self.season, 0))[:, z.shape[1], None]
             state, o = self.model.step(state, torch.cat([lag, was, repeated(w.future[:, t], n), who], -1))
             y = same_draws(self.output, self.told(o, log_scale).unflatten(0, (-1, n)), seed=t).flatten(0, 1)
-            y = y / log_scale.exp()[:, None] if self.counts else y
+            y = y / log_scale.exp()[:, None] if self.counts else lag + y
             state, z, was = self.model.write(state, y), torch.cat([z, y], 1), torch.ones_like(was)
         return z[:, w.z.shape[1] :].unflatten(0, (-1, n))
 

@@ -88,16 +88,16 @@ class Mean(Output):
 class ScaledCounts(Output):
     """Counts in units of their series: mean ν softplus(a), variance mean + softplus(b) mean² / ν.  [Salinas et al. 2020, arXiv:1704.04110, 3.3]
 
-    The last of o is not a feature but ln ν itself. y are whole numbers from 0.
+    o [..., features + 1]: beside the features ln ν itself. y are whole numbers from 0.
 
     >>> output = ScaledCounts(5)
-    >>> bool((output.sample(torch.zeros(7, 5)) >= 0).all())
+    >>> bool((output.sample(torch.zeros(7, 6)) >= 0).all())
     True
     """
 
     def __init__(self, features: int):
         super().__init__(features, (1,))
-        self.V = nn.Linear(features - 1, 2)
+        self.V = nn.Linear(features, 2)
 
     def forward(self, o: Tensor) -> NB:
         nu = o[..., -1:].exp()
@@ -126,7 +126,7 @@ def make_output(name: str, features: int) -> Output:
     if name == "student_t":
         return StudentT(features, 1)
     if name == "negative_binomial":
-        return ScaledCounts(features + 1)
+        return ScaledCounts(features)
     return Quantiles(features) if name == "quantiles" else Mean(features)
 
 
