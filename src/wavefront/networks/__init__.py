@@ -8,8 +8,10 @@ from wavefront.networks.conversion import convert
 from wavefront.networks.convolution import MultiScale, Series
 from wavefront.networks.crf import CRF
 from wavefront.networks.deep import Deep
+from wavefront.networks.dilated import Dilated
 from wavefront.networks.dropin import GRU, LSTM, RNN
 from wavefront.networks.echo_state import EchoState, Reading
+from wavefront.networks.echo_summary import EchoSummary
 from wavefront.networks.embedding import Symbols, Words
 from wavefront.networks.encoder import Encoder
 from wavefront.networks.encoder_decoder import Encoded, EncoderDecoder
@@ -21,6 +23,7 @@ from wavefront.networks.readout import AttentionPooled, EveryStep, LastStep, Poo
 from wavefront.networks.recurrent import Bidirectional, Recurrent
 from wavefront.networks.recursive import Recursive, TreeReadout
 from wavefront.networks.ridge import Ridge
+from wavefront.networks.scan import Scan
 from wavefront.networks.tagger import Tagger
 from wavefront.networks.tree_reader import GivenTrees, LearnedTrees, TreePairs, TreeReader, TreeScores
 
@@ -37,8 +40,10 @@ __all__ = [
     "Bridge",
     "Committee",
     "Deep",
+    "Dilated",
     "Dot",
     "EchoState",
+    "EchoSummary",
     "Encoded",
     "Encoder",
     "EncoderDecoder",
@@ -60,6 +65,7 @@ __all__ = [
     "Recurrent",
     "Recursive",
     "Ridge",
+    "Scan",
     "SequenceReadout",
     "Series",
     "Symbols",
