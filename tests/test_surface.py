@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "networks": CORE,
     "inspect": CORE | {"networks"},
     "data": set(),
+    "estimators": CORE | {"networks"},
     "generative": CORE | {"networks", "inspect"},
     "learning": CORE | {"networks", "data"},
     "tasks": CORE | {"networks", "data", "learning", "inspect", "generative"},

@@ -15,6 +15,8 @@ _HOMES = {
     "Children": "wavefront.cell",
     "Deep": "wavefront.networks",
     "Draw": "wavefront.cell",
+    "EchoStateClassifier": "wavefront.estimators",
+    "EchoStateRegressor": "wavefront.estimators",
     "FourCorners": "wavefront.networks",
     "FourSweeps": "wavefront.networks",
     "GRU": "wavefront.networks",

@@ -12,6 +12,8 @@ from wavefront.errors import DataError, ShapeError
 
 __all__ = ["Linear", "Ridge"]
 
+EPS = torch.finfo(torch.float64).eps
+
 
 class Linear(NamedTuple):
     """o = V f + c."""
@@ -80,7 +82,7 @@ class Ridge:
         """The readout for one penalty, at least 0; for 0 the one of least norm."""
         if not 0 <= penalty < float("inf"):
             raise ValueError(f"Ridge.solve: a penalty is a number of at least 0, got {penalty}.")
-        if penalty > 0:
+        if penalty > float(self.ff.diagonal().sum()) * EPS:  # else lost in the rounding of the sums
             factor, failed = torch.linalg.cholesky_ex(self.ff + penalty * torch.eye(len(self.ff), dtype=self.ff.dtype))
             if not failed:
                 return self._linear(torch.cholesky_solve(self.fy, factor))
@@ -126,8 +128,8 @@ class Ridge:
 
 
 def _inverse(values: Tensor, penalty: float) -> Tensor:
-    """1 / (λ + penalty) [features, 1]; without a penalty, 0 for what is 0 but for rounding."""
-    if penalty > 0:
+    """1 / (λ + penalty) [features, 1]; for a penalty lost in rounding, 0 where λ is 0 but for rounding."""
+    largest = float(values.max()) if len(values) else 0.0
+    if penalty > largest * EPS:
         return 1 / (values + penalty)[:, None]
-    floor = values.max() * len(values) * torch.finfo(values.dtype).eps if len(values) else 0.0
-    return torch.where(values > floor, 1 / values, 0.0)[:, None]
+    return torch.where(values > largest * len(values) * EPS, 1 / (values + penalty), 0.0)[:, None]
