@@ -108,15 +108,16 @@ class Side:
         bpe = Tokenizer(models.BPE(unk_token="<unknown>"))
         _as_subwords(bpe)
         trainer = trainers.BpeTrainer(vocab_size=self.largest or self.SUBWORDS, special_tokens=["<unknown>"], show_progress=False)
-        counts = Counter[str]()
         kept = list(texts)
         bpe.train_from_iterator(kept, trainer)
         self._bpe = bpe
+        counts = Counter(dict.fromkeys(bpe.get_vocab(), 0))  # letters too that training has only inside of longer ones
+        del counts["<unknown>"]
         for text in kept:
             symbols = self.symbols(text)
-            counts.update(symbols)
+            counts.update(symbol for symbol in symbols if symbol in counts)
             self.longest = max(self.longest, len(symbols))
-        self.vocabulary = Vocabulary.of(counts)
+        self.vocabulary = Vocabulary.of(counts, min_count=0)
         self.steps = counts.total()
 
     # Text to numbers, and back

@@ -1,0 +1,187 @@
+"""Figures of `translate` and `transcribe` on public data, each from `wavefront fit` with the options named here.
+
+    python benchmarks/pairs.py [--only cmudict fsdd] [--seed 1] [--data ../shared/data] [--runs runs/pairs]
+                               [--results benchmarks/results/pairs.json]
+
+cmudict      spelling to phonemes, by attention; cmudict-ctc: by CTC over letters that are three steps each
+sigmorphon   spelling to IPA in five languages, one setting for all
+fsdd         strings of 3 to 7 spoken digits, recordings joined, transcribed by CTC; the validation strings are made of recordings 5-9 of each digit
+             and speaker, those of training of 10-49, those of the test of the test recordings
+multi30k     English to German; multi30k-summary: without attention, the source in one vector. BLEU by the length of the source
+
+A run that was finished is not run again; one that was interrupted is carried on. Validation data choose the weights; the test split is scored once,
+at the end of `fit`, by beam search. Each result holds its command, seed, date, machine, seconds and metrics.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+# data/SOURCES.md: share of words that the official baseline, an ensemble of transducers, gets wrong on the test set
+BASELINE = {"eng_us": 0.4194, "fre": 0.0850, "hun": 0.0180, "kor": 0.1630, "hbs_latn": 0.3210}
+WORDS = {"eng_us": 4168, "fre": 1000, "hun": 1000, "kor": 1000, "hbs_latn": 1000}
+
+
+class Figure(NamedTuple):
+    data: str  # under --data; made of it where `made` says how
+    options: str
+    metric: str
+    wanted: float | None = None
+
+
+FIGURES = {
+    "fsdd": Figure("fsdd", "--task transcribe --minutes 25", "symbol_error", 0.03),
+    "cmudict": Figure("cmudict_g2p", "--task translate --minutes 56", "word_error", 0.26),
+    "cmudict-ctc": Figure(
+        "cmudict_g2p",
+        "--task transcribe --column source=column1 --column target=column2 --set widen=3 --set units=256 --minutes 30",
+        "word_error",
+    ),
+    **{
+        f"sigmorphon-{name}": Figure(f"sigmorphon2021_g2p/{name}", "--task translate --minutes 14", "word_error", e)
+        for name, e in BASELINE.items()
+    },
+    "multi30k": Figure("multi30k_en_de", "--task translate --set network.bleu=none --minutes 115", "bleu", 33.0),
+    "multi30k-summary": Figure("multi30k_en_de", "--task translate --set network.bleu=none --set attention=none --minutes 115", "bleu"),
+}
+
+
+def prepared(name: str, data: Path, work: Path) -> Path:
+    """The folder to fit."""
+    source = FIGURES[name].data
+    if name == "fsdd":
+        return spoken_strings(data / source, work / "fsdd-strings")
+    if not name.startswith("sigmorphon"):
+        return data / source
+    folder, language = work / source, source.rpartition("/")[2]
+    folder.mkdir(parents=True, exist_ok=True)
+    for split in ("train", "dev", "test"):
+        packed = data / "sigmorphon2021_g2p" / f"{language}_{split}.tsv.gz"
+        (folder / f"{split}.tsv").write_bytes(gzip.decompress(packed.read_bytes()))
+    return folder
+
+
+def spoken_strings(data: Path, folder: Path) -> Path:
+    """Strings of digits, each a few recordings one after the other, as .npz: frames with frames_offsets, and the digits."""
+    if (folder / "test.npz").exists():
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    train, test = (np.load(data / f"fsdd_{split}.npz") for split in ("train", "test"))
+    numbers = np.arange(len(train["label"]))
+    chosen = {
+        "train": (train, numbers[train["index"] >= 10], 8000, 1),
+        "valid": (train, numbers[train["index"] < 10], 500, 2),
+        "test": (test, np.arange(len(test["label"])), 500, 3),
+    }
+    for split, (source, recordings, count, seed) in chosen.items():
+        draw, left = np.random.default_rng(seed), np.zeros(0, np.int64)
+        starts, frames, digits = source["logmel_offsets"], [], []
+        logmel = source["logmel"]
+        for _ in range(count):
+            size = int(draw.integers(3, 8))
+            while len(left) < size:  # each recording comes as often as any other
+                left = np.concatenate([left, draw.permutation(recordings)])
+            string, left = left[:size], left[size:]
+            frames.append(np.concatenate([logmel[starts[k] : starts[k + 1]] for k in string]))
+            digits.append(" ".join(str(int(source["label"][k])) for k in string))
+        offsets = np.cumsum([0, *map(len, frames)])
+        np.savez(folder / f"{split}.npz", frames=np.concatenate(frames), frames_offsets=offsets, digits=np.array(digits))
+    return folder
+
+
+def fit(name: str, data: Path, runs: Path, seed: int) -> dict[str, Any]:
+    """One run of the command line, and what it wrote."""
+    folder = runs / f"{name}-{seed}"
+    path = prepared(name, data, runs)
+    command = ["fit", str(path), *shlex.split(FIGURES[name].options), "--seed", str(seed), "--out", str(folder)]
+    if not (folder / "report.html").exists():
+        begun = ["--resume"] if (folder / "checkpoints").exists() else ["--overwrite"]
+        subprocess.run([sys.executable, "-m", "wavefront", *command, *begun], check=True)
+    result: dict[str, Any] = {
+        "command": " ".join(["wavefront", *command]),
+        "seed": seed,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": {
+            "cpu": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "load": os.getloadavg()[2],
+        },
+        "metrics": json.loads((folder / "metrics.json").read_text()),
+    }
+    if name.startswith("multi30k"):
+        result |= bleu(folder, path)
+    return result
+
+
+def bleu(folder: Path, data: Path) -> dict[str, Any]:
+    """BLEU with its signature, and by the length of the source in words."""
+    import wavefront
+    from wavefront.data import open_source
+    from wavefront.tasks.references import References
+
+    run = wavefront.load(folder)
+    classes: dict[str, References] = {}
+    rows = list(open_source(data).rows("test"))
+    source, target = run.task.columns["source"], run.task.columns["target"]
+    for row, prediction in zip(rows, run.predict([row[source] for row in rows])):
+        words = len(row[source].split())
+        for length in ("all", f"up to {5 * -(-words // 5)}"):
+            classes.setdefault(length, References(str.split)).add(row[source], prediction["target"], row[target])
+    found = {length: seen.bleu("none") for length, seen in classes.items()}
+    return {"signature": found["all"][1], "bleu_by_words": {length: round(score, 2) for length, (score, _) in sorted(found.items())}}
+
+
+def table(results: dict[str, dict]) -> str:
+    lines = ["| run | metric | test | to reach | symbol_error | seconds |", "| --- | --- | --- | --- | --- | --- |"]
+    for name, figure in FIGURES.items():
+        if name in results:
+            metrics = results[name]["metrics"]
+            reach = "" if figure.wanted is None else f"{figure.wanted:g}"
+            test = metrics["test"]
+            lines.append(
+                f"| {name} | {figure.metric} | {test[figure.metric]:.4f} | {reach} | {test['symbol_error']:.4f} | {metrics['seconds']:.0f} |"
+            )
+    errors = {name: results[f"sigmorphon-{name}"]["metrics"]["test"]["word_error"] for name in BASELINE if f"sigmorphon-{name}" in results}
+    if len(errors) == len(BASELINE):
+        mean = sum(BASELINE.values()) / len(BASELINE)
+        spread = sum(e * (1 - e) / WORDS[name] for name, e in BASELINE.items()) ** 0.5 / len(BASELINE)
+        lines.append(f"\nsigmorphon, mean of five: {sum(errors.values()) / 5:.4f}; baseline {mean:.4f}, standard error of it {spread:.4f}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--only", nargs="*", default=[], help="runs by name, or by how their names begin")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--runs", type=Path, default=Path("runs/pairs"))
+    parser.add_argument("--results", type=Path, default=Path("benchmarks/results/pairs.json"))
+    given = parser.parse_args()
+    results: dict[str, dict] = json.loads(given.results.read_text()) if given.results.exists() else {}
+    for name in FIGURES:
+        if name in results or (given.only and not name.startswith(tuple(given.only))):
+            continue
+        results[name] = fit(name, given.data, given.runs, given.seed)
+        given.results.parent.mkdir(parents=True, exist_ok=True)
+        given.results.write_text(json.dumps(results, indent=1) + "\n")
+        print(table({name: results[name]}), flush=True)
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()
