@@ -8,12 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from shlex import quote
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from torch import nn
 
+from wavefront.app.loader import WIDE, loader, score
 from wavefront.app.text import count, duration, epochs, number, scores_table
-from wavefront.data import open_source, read_inputs
+from wavefront.data import Source, Store, open_source, read_inputs
 from wavefront.errors import DataError, RunError, SettingsError
 from wavefront.learning import load_weights, memory_guarded
 from wavefront.tasks import TASKS, Task
@@ -57,7 +59,7 @@ class Run:
         n_best     so many candidates for each row, with their log-probabilities
         explain    where the network looked
         """
-        if not self.task.command.startswith("predict"):
+        if not self.task.command.startswith(("predict", "generate")):
             raise SettingsError(f"a run of {self.task.name} is used by: wavefront {self.task.command.format(run=quote(str(self.folder)))}")
         needed = self.task.needed
         rows = read_inputs(inputs, self.like, needed)
@@ -98,6 +100,8 @@ class Run:
                 f"{data}: has no column {absent[0]!r}, which the model was trained on. It has: {', '.join(c.name for c in source.columns)}."
             )
         self.task.searching()
+        if self.task.stream:
+            return self._stream_scores(source, split), split
         meter, scored = self.task.meter(), 0
         rows = self.task.rows(source, split)
         while chunk := list(islice(rows, 64)):
@@ -109,6 +113,20 @@ class Run:
         if not scored:
             raise DataError(f"{data}: has no rows to score in {split!r}.")
         return {**meter.metrics(), "examples": scored}, split
+
+    def _stream_scores(self, source: Source, split: str) -> dict[str, Any]:
+        """The metrics of a text, which is one stream: it is encoded to disk and read as in training."""
+        with TemporaryDirectory() as folder:
+            store = Store.build(folder, (self.task.encode(row) for row in self.task.rows(source, split)))
+            if not len(store):
+                raise DataError(f"{source.path}: has no rows to score in {split!r}.")
+            return {**score(self.task, self.network, loader(self.task, store, WIDE, self._device)).metrics(), "examples": len(store)}
+
+    def generate(self, prompt: str = "", length: int = 500, **how: Any) -> Iterator[str]:
+        """What the network writes after a prompt, as a stream; `how` as in `app.generating.generate` (temperature, top_k, top_p, num_beams, seed)."""
+        from wavefront.app.generating import generate
+
+        return generate(self, prompt, length, **how)
 
     def forecast(self, data: str | Path | None = None, **how: Any) -> list[dict[str, Any]]:
         """What comes next, in the long format, of a run that forecasts: from the ends of its series, or of those of `data`; `how` as in
@@ -126,8 +144,7 @@ class Run:
     @property
     def question(self) -> str:
         """What is said of what: "label from text"."""
-        first, *others = self.task.columns.values()
-        return f"{' and '.join(others)} from {first}"
+        return self.task.question
 
     def show(self) -> None:
         """Prints what was trained, on what, and how good it is."""

@@ -23,7 +23,7 @@ from wavefront.tasks.metrics import Confusion
 if TYPE_CHECKING:
     from wavefront.data import Labels, Source
 
-__all__ = ["Batch", "Claim", "Figure", "Meter", "Task", "cell_maker"]
+__all__ = ["Batch", "Claim", "Figure", "Manner", "Meter", "Task", "cell_maker"]
 
 Example = dict[str, np.ndarray]
 Prediction = dict[str, Any]
@@ -35,6 +35,23 @@ class Claim(NamedTuple):
     columns: dict[str, str]  # role -> column
     certain: bool
     because: str
+
+
+class Manner(NamedTuple):
+    """How a network writes.
+
+    length       symbols (of music: steps) at most
+    temperature  log p / temperature is what is drawn by; 0: always the most probable
+    top_k        drawn from the k most probable; 0: from all
+    top_p        drawn from the fewest that together have this probability
+    num_beams    nothing is drawn: what a search with so many beams finds most probable; 0: no search
+    """
+
+    length: int
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    num_beams: int = 0
 
 
 class Figure(NamedTuple):
@@ -145,6 +162,14 @@ class Task(ABC):
         if num_beams is not None or n_best > 1:
             raise SettingsError(f"{self.name} does not search: num_beams and n_best are of tasks that write sequences, as translate.")
 
+    def write(self, network: nn.Module, prompt: str, manner: Manner) -> Iterator[str]:
+        """What the network writes after a prompt, piece by piece as it comes."""
+        raise SettingsError(f"{self.name} writes nothing: generate is for runs of language and music.")
+
+    def not_known(self, prompt: str) -> list[str]:
+        """What of a prompt training never saw."""
+        return []
+
     def log_probs(self, network: nn.Module, batch: Batch) -> list[float]:
         """log p(target | source) of each row of a batch with targets."""
         raise SettingsError(
@@ -155,6 +180,12 @@ class Task(ABC):
     def chosen_by(self) -> str:
         """The metric on the validation data that decides which weights are kept."""
         return self.metric
+
+    @property
+    def question(self) -> str:
+        """What is said of what: "label from text"."""
+        first, *others = self.columns.values()
+        return f"{' and '.join(others)} from {first}"
 
     @property
     def needed(self) -> list[str]:

@@ -77,6 +77,13 @@ class Forecast(Task):
         return "loss"  # it weighs all series alike, and all quantiles
 
     @property
+    def question(self) -> str:
+        shown = ", ".join(self.values[:6]) + (", ..." if len(self.values) > 6 else "")
+        return f"{shown}, {self.settings.horizon} steps ahead" + (
+            f", for each {self.columns['unique_id']}" if "unique_id" in self.columns else ""
+        )
+
+    @property
     def needed(self) -> list[str]:
         return [*self.columns.values(), *(() if "y" in self.columns else self.values)]
 
