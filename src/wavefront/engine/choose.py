@@ -9,7 +9,7 @@ import threading
 import warnings
 import weakref
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -133,14 +133,33 @@ def _fingerprint(cell: Cell) -> Any:
         kind: list[Any] = [type(module), module.training, *module._modules]
         for name, value in module.__dict__.items():
             if name not in MODULE:
-                plain = isinstance(value, (int, float, str, type(None)))
-                nested = isinstance(value, (tuple, list, dict, set))  # may change without becoming another object
-                kind.append((name, value if plain else repr(value) if nested else Same(value)))
+                kind.append((name, frozen(value)))
         kind += [(name, None if p is None else (p.shape, p.dtype)) for name, p in (*module._parameters.items(), *module._buffers.items())]
         if module._forward_hooks or module._forward_pre_hooks:
             kind.append("hooks")
         found.append(tuple(kind))
     return tuple(found)
+
+
+PLAIN = (int, float, complex, str, bytes, bool, type(None))
+
+
+def frozen(value: Any) -> Hashable:
+    """An attribute as it is now: containers by what is in them, for they may change without becoming another object."""
+    if isinstance(value, PLAIN):
+        return type(value), value
+    if isinstance(value, (tuple, list)):
+        return type(value), tuple(map(frozen, value))
+    if isinstance(value, (set, frozenset)):
+        return type(value), frozenset(map(frozen, value))
+    if isinstance(value, dict):
+        return type(value), tuple((frozen(k), frozen(v)) for k, v in value.items())
+    return Same(value)
+
+
+def mutable(value: Any) -> bool:
+    """A container that may change without becoming another object."""
+    return isinstance(value, (list, dict, set)) or (isinstance(value, tuple) and any(map(mutable, value)))
 
 
 def plan_of(problem: Any) -> Planned | str:
@@ -165,7 +184,8 @@ def _recent(kept: OrderedDict[Any, Any], key: Any, most: int) -> Any:
 def _try(problem: Any, key: Any) -> Planned | str:
     cell = problem.cell
     try:
-        return _plan(problem, key)
+        with torch.inference_mode(False):
+            return _plan(problem, key)
     except Unsupported as refusal:
         reason = str(refusal)
     except Exception as error:  # a step may do anything on the rows it is shown; its own error appears in the reference loop
@@ -186,7 +206,7 @@ def _plan(problem: Any, key: Any) -> Planned:
     if any(m._forward_hooks or m._forward_pre_hooks for m in cell.modules()):
         raise Unsupported("hooks on its modules")
     parameters = _tensors(cell)
-    sizes = {n for _, path, name in parameters for n in _fetch(cell, path, name).shape}
+    sizes = {n for _, path, name in parameters for n in fetch(cell, path, name).shape}
     given = pytree.tree_leaves((problem.inputs, problem.first, problem.context))
     sizes |= {n for t in given if isinstance(t, Tensor) for n in t.shape[1:]}
     rows = next((p for p in PRIMES if all(n % p for n in sizes if n)), None)
@@ -194,7 +214,7 @@ def _plan(problem: Any, key: Any) -> Planned:
         raise Unsupported("its sizes leave no number of rows to trace with")
     names, prepared, sequence, step, leaves = _specimen(problem, rows)
     for label, path, name in parameters:
-        names[label] = _fetch(cell, path, name)
+        names[label] = fetch(cell, path, name)
         prepared.append(label)
     graph, (after, output), held = record(step, names, prepared, rows)
     inputs = {v.attr: v for v in graph.values if v.kind == "input"}
@@ -242,7 +262,7 @@ def _tensors(cell: Cell) -> list[tuple[Any, str, str]]:
     return found
 
 
-def _fetch(cell: Cell, path: str, name: str) -> Tensor:
+def fetch(cell: Cell, path: str, name: str) -> Tensor:
     module: Any = cell.get_submodule(path)
     table = module._parameters if name in module._parameters else module._buffers
     return table[name]
@@ -307,7 +327,7 @@ def _verify(problem: Any, graph: Any, after: list[Value], output: Value, paramet
     operations (a function with a backward of its own, `no_grad` inside the step) is found here."""
     rows, cell = 3, problem.cell
     names, _, _, step, _ = _specimen(problem, rows)
-    tensors = {**names, **{key: _fetch(cell, path, n) for key, path, n in parameters}, **{("held", k): t for k, t in enumerate(held)}}
+    tensors = {**names, **{key: fetch(cell, path, n) for key, path, n in parameters}, **{("held", k): t for k, t in enumerate(held)}}
     inputs = {v.attr: v for v in graph.values if v.kind == "input" and v.attr in tensors}
     for key, t in names.items():
         if t.is_floating_point() and key[0] != "draw":
@@ -385,7 +405,7 @@ def _run(problem: Any, planned: Planned) -> Any:
 
 
 def _bind(problem: Any, planned: Planned) -> dict[Any, Tensor]:
-    tensors: dict[Any, Tensor] = {key: _fetch(problem.cell, path, name) for key, path, name in planned.parameters}
+    tensors: dict[Any, Tensor] = {key: fetch(problem.cell, path, name) for key, path, name in planned.parameters}
     tensors |= {("held", n): t for n, t in enumerate(planned.held)}
     for kind, tree in (("x", problem.inputs), ("context", problem.context)):
         tensors |= {(kind, n): leaf for n, leaf in enumerate(pytree.tree_leaves(tree)) if leaf is not None}

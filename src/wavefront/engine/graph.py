@@ -31,19 +31,23 @@ __all__ = ["BINARY", "COMPARE", "PRODUCTS", "UNARY", "Graph", "Unsupported", "Va
 
 UNARY: dict[str, Callable[..., Tensor]] = {
     "abs": torch.abs,
+    "ceil": torch.ceil,
     "exp": torch.exp,
     "expm1": torch.expm1,
+    "floor": torch.floor,
     "log": torch.log,
     "log1p": torch.log1p,
     "neg": torch.neg,
     "not": torch.logical_not,
     "number": lambda a: a,  # true is 1, false 0; `evaluate` knows the dtype
     "reciprocal": torch.reciprocal,
+    "round": torch.round,
     "rsqrt": torch.rsqrt,
     "sigmoid": torch.sigmoid,
     "sign": torch.sign,
     "sqrt": torch.sqrt,
     "tanh": torch.tanh,
+    "trunc": torch.trunc,
 }
 COMPARE: dict[str, Callable[..., Tensor]] = {
     "eq": torch.eq,

@@ -200,9 +200,18 @@ def _div(r, a, b, rounding_mode=None):
     return r.graph.op("div", *_numbers(r, "div", a, b))
 
 
+@translation("remainder")
+def _remainder(r, a, b):
+    g = r.graph
+    a, b = _numbers(r, "remainder", a, b)
+    return g.op("sub", a, g.op("mul", b, g.op("floor", g.op("div", a, b))))
+
+
 @translation("pow")
 def _pow(r, a, exponent):
     g = r.graph
+    if not isinstance(a, Value) and a > 0:  # bᵃ = exp(a ln b)
+        return g.op("exp", g.op("mul", exponent, math.log(a)))
     if not isinstance(exponent, Value) and exponent in (2, 3, 0.5, -0.5, -1, 1):
         match exponent:
             case 1:

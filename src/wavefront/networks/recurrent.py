@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from wavefront.cell import Cell, Children, Given, advance, check_inputs, check_state, draws_wanted, map_draws, named, state_leaves
+from wavefront.engine.single import single
 from wavefront.errors import ShapeError
 from wavefront.structure import Sequence
 from wavefront.unfolding import sample_draws, unfold
@@ -86,11 +87,15 @@ class Recurrent(nn.Module):
 
     def step(self, state: Any, x: Any, context: Any = None, start: int = 0) -> tuple[Any, Tensor]:
         """One step of a stream, state first as in a cell: x [B, inputs] -> the next state, output [B, outputs]. state None: the first step."""
-        if self.reverse:
-            raise ShapeError(f"{named(self.cell)} runs from end to start here: it cannot stream. Use a network that looks backward only.")
         cell = self.cell
         if context is not None:
             x = Given(x, context) if isinstance(cell.inputs, Given) else torch.cat([x, context], -1)
+        if state is not None and self.skips == (1,) and not self.reverse and cell.slots == 1 and self.backend != "reference":
+            found = single(cell, state, x)
+            if found is not None:
+                return found
+        if self.reverse:
+            raise ShapeError(f"{named(self.cell)} runs from end to start here: it cannot stream. Use a network that looks backward only.")
         rows = check_inputs(cell, x)
         history = max(self.skips)
         past = (cell.initial_state(rows),) * history if state is None else state if history > 1 else (state,)

@@ -233,8 +233,10 @@ class Code:
                 return b.fneg(x[0])
             case "abs":
                 return self.call("fabs", x[0])
-            case "sqrt":
-                return self.call("sqrt", x[0])
+            case "sqrt" | "ceil" | "floor" | "trunc":
+                return self.call(kind, x[0])
+            case "round":
+                return self.call("roundeven", x[0])
             case "rsqrt":
                 return b.fdiv(self.splat(1.0), self.call("sqrt", x[0]))
             case "reciprocal":
