@@ -89,7 +89,7 @@ class Transcribe(Pairs):
     def metric(self) -> str:  # type: ignore[override]
         return "symbol_error"
 
-    larger_is_better = False  # type: ignore[assignment]
+    larger_is_better = False
 
     @classmethod
     def claim(cls, source: Source, columns: Mapping[str, str]) -> Claim | None:

@@ -208,7 +208,7 @@ class Translate(Pairs):
         if s.tied and features != s.symbol_size:
             raise SettingsError(f"network.tied needs attention, or decoder_units={s.symbol_size} as symbol_size; it is {features}.")
         output = Copying(features, len(self.target), memory) if s.copying else Categorical(features, len(self.target), tied)
-        given = {"context": memory, "context_as": "both"} if s.attention == "none" else {}
+        given: dict[str, Any] = {"context": memory, "context_as": "both"} if s.attention == "none" else {}
         decoder = Autoregressive(network, output, reader, end=END, **given)
         bridge = Bridge(memory, cell) if s.attention != "none" and s.bridge != "none" else None
         summary = None if bridge is None and s.attention != "none" else self._summary(memory)
