@@ -78,6 +78,7 @@ def wavefront(
       wavefront fit reviews.csv                  columns text and label: classify
       wavefront fit ner/                         train.conll, dev.conll, test.conll: tag
       wavefront fit sensors.parquet --minutes 5  take five minutes, give the best there is in them
+      wavefront fit book.txt                     learn to write it on: wavefront generate runs/book
     """
     if debug:
         os.environ["WAVEFRONT_DEBUG"] = "1"
@@ -100,6 +101,8 @@ def fit(
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training data.")] = None,
     minutes: Annotated[float | None, typer.Option(min=0.0, help="Take this long, everything included.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="The same seed twice is the same run.")] = None,
+    precision: Annotated[str | None, typer.Option(metavar="float32|bf16", help="bf16: large products in bfloat16.")] = None,
+    tune: Annotated[bool, typer.Option("--tune", help="With --set kind=esn: search radius, leak, scaling and ridge.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Carry on where the run's newest checkpoint is.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the folder.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved settings; train and write nothing.")] = False,
@@ -118,6 +121,7 @@ def fit(
       wavefront fit sensors/ --task classify --minutes 5 --out runs/quick
       wavefront fit ner/ --set units=128 --set learning_rate=0.002 --seed 1
       wavefront fit sales.duckdb --query "select note, price from sales" --task regress
+      wavefront fit vowels/ --set kind=esn --tune
       wavefront fit ner/ --resume
 
     \b
@@ -134,6 +138,8 @@ def fit(
 
     if resume and overwrite:
         raise SettingsError("--resume carries a run on, --overwrite replaces it: give one of them.")
+    if resume and tune:
+        raise SettingsError("--resume carries a run on with its own settings, --tune searches others: give one of them.")
     settings = {key: parse_value(value) for key, value in _pairs(setting, "--set")}
     run = train(
         data,
@@ -144,6 +150,7 @@ def fit(
         epochs=epochs,
         minutes=minutes,
         seed=seed,
+        precision=precision,
         resume=resume,
         overwrite=overwrite,
         dry_run=dry_run,
@@ -152,6 +159,7 @@ def fit(
         columns=dict(_pairs(column, "--column")),
         began=BEGAN,
         as_json=as_json,
+        tune=tune,
     )
     if dry_run:
         return
@@ -185,9 +193,11 @@ def predict(
     from wavefront.app.run import load
 
     model = load(run)
-    at_once = 1 if inputs == "-" and sys.stdin.isatty() else 64
+    at_once = 1 if inputs == "-" and sys.stdin.isatty() else model.task.at_once
     for row, prediction in model.predictions(inputs, at_once, num_beams, n_best, explain):
         _out(_line(prediction) if as_json else model.task.row_text(row, prediction))
+        if at_once == 1 and sys.stdout is not None:
+            sys.stdout.flush()  # whoever reads along sees it now
 
 
 @app.command()
@@ -290,6 +300,55 @@ def update(
     added = append(load(run), data)
     if not quiet:
         _err(f"{sum(added.values()):,} new rows in {sum(n > 0 for n in added.values()):,} of {len(added):,} series")
+
+
+@app.command()
+@answering
+def generate(
+    run: Folder,
+    prompt: Annotated[str, typer.Option(help="Read first; - is standard input. Music: a piece as JSON.", show_default=False)] = "",
+    length: Annotated[int | None, typer.Option(min=0, help="Symbols at most; steps of music.  [default: 500]", show_default=False)] = None,
+    num_beams: Annotated[int, typer.Option(min=0, help="Search for the most probable text with so many beams.")] = 0,
+    temperature: Annotated[float, typer.Option(min=0.0, help="Below 1 the probable becomes more so; 0: always the most probable.")] = 1.0,
+    top_k: Annotated[int, typer.Option(min=0, help="Draw from the k most probable; 0: from all.")] = 0,
+    top_p: Annotated[float, typer.Option(help="Draw from the fewest that together have this probability.")] = 1.0,
+    count: Annotated[int, typer.Option(min=1, help="So many, one after the other.")] = 1,
+    seed: Annotated[int | None, typer.Option(min=0, help="The same seed writes the same.", show_default=False)] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.mid", help="Music: a MIDI file as well.", show_default=False)] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let a model write: text, symbol by symbol as it comes, or music, a line of notes for each step.
+
+    \b
+    Examples:
+      wavefront generate runs/book --prompt "It was" --length 1000 --temperature 0.8
+      wavefront generate runs/chorales --length 64 --seed 1 --out song.mid
+    """
+    from wavefront.app.generating import LENGTH, generate as write, steps_of, write_midi
+    from wavefront.app.run import load
+    from wavefront.errors import SettingsError
+
+    model = load(run)
+    if out is not None and (model.task.name != "music" or count > 1):
+        raise SettingsError("--out is a MIDI file of one piece of music: give it for a run of music, without --count.")
+    first = sys.stdin.read() if prompt == "-" else prompt
+    if unknown := model.task.not_known(first):
+        _err(f"never seen in training, read as the unknown symbol: {' '.join(map(repr, unknown[:10]))}{' ...' if unknown[10:] else ''}")
+    how: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "num_beams": num_beams}
+    for number in range(count):
+        pieces = []
+        for piece in write(model, first, LENGTH if length is None else length, seed=None if seed is None else seed + number, **how):
+            pieces.append(piece)
+            if not as_json:
+                print(piece, end="", flush=True)
+        text = "".join(pieces)
+        if as_json:
+            music = {"steps": list(steps_of(pieces))} if model.task.name == "music" else {"text": text}
+            _out(_line({"prompt": first, **music}))
+        elif not text.endswith("\n"):
+            _out("")
+        if out is not None:
+            write_midi(steps_of(pieces), out)
 
 
 @app.command()

@@ -64,6 +64,7 @@ class Run:
         needed = self.task.needed
         rows = read_inputs(inputs, self.like, needed)
         self.task.searching(num_beams, n_best, at_once if explain else 0)
+        self.task.begin()
         while chunk := list(islice(rows, at_once)):
             seen = [{name: row[name] for name in needed} for row in chunk]
             with memory_guarded(f"a prediction for {len(seen)} rows at once", FEWER):

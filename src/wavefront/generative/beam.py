@@ -34,6 +34,7 @@ def beam_search(
     min_length: int = 0,
     max_length: int = 1000,
     no_repeat_ngram: int = 0,
+    without: tuple[int, ...] = (),
     lengths: Any = None,
     x: Tensor | None = None,
     context: Any = None,
@@ -48,8 +49,8 @@ def beam_search(
     that looks back. A row is done when nothing that still goes on can come to score more than what it has. With one beam this is `greedy`; with as
     many as there are sequences it is exhaustive. Where the length comes first, the search begins with the most probable lengths.
 
-    min_length, max_length, no_repeat_ngram  as in `Limits`
-    lengths, x, context, state               as in `Autoregressive.sample`
+    min_length, max_length, no_repeat_ngram, without  as in `Limits`
+    lengths, x, context, state                        as in `Autoregressive.sample`
 
     A row for which the limits leave nothing gets fewer hypotheses, or none.
 
@@ -65,7 +66,12 @@ def beam_search(
         raise SettingsError(f"A search of {num_beams} beams gives 1 to {num_beams} hypotheses, not n_best={n_best}.")
     if coverage_penalty < 0:
         raise SettingsError(f"coverage_penalty is at least 0, got {coverage_penalty}.")
-    limits, known, end, k = Limits(min_length, max_length, no_repeat_ngram).checked(), model.ending.closing == 0, model.end, num_beams
+    limits, known, end, k = (
+        Limits(min_length, max_length, no_repeat_ngram, without).checked(),
+        model.ending.closing == 0,
+        model.end,
+        num_beams,
+    )
     w, scores = _open(model, rows, k, lengths, x, context, state)
     if coverage_penalty and _coverage(model, w) is None:
         raise SettingsError("coverage_penalty needs a network that keeps where it looked: Attending(..., record=True).")

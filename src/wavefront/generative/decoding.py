@@ -24,11 +24,13 @@ class Limits(NamedTuple):
     min_length       no end before so many symbols
     max_length       after so many symbols only the end; where the length comes first or is given, that is the limit
     no_repeat_ngram  no sequence of so many symbols twice; 0: no such rule
+    without          symbols that are never written, such as the unknown one
     """
 
     min_length: int = 0
     max_length: int = 1000
     no_repeat_ngram: int = 0
+    without: tuple[int, ...] = ()
 
     def checked(self) -> Limits:
         if not 0 <= self.min_length <= self.max_length or self.no_repeat_ngram < 0:
@@ -38,6 +40,8 @@ class Limits(NamedTuple):
     def apply(self, log_p: Tensor, history: Tensor, end: int, known: bool) -> Tensor:
         """log_p [N, choices], history [N, t] -> log_p with -inf where nothing may come. known: the length is, and limits itself."""
         t = history.shape[1]
+        if self.without:
+            log_p = log_p.index_fill(1, torch.tensor(self.without, device=log_p.device), NEVER)
         if not known and t < self.min_length:
             log_p = log_p.index_fill(1, torch.tensor([end], device=log_p.device), NEVER)
         if not known and t >= self.max_length:
@@ -94,8 +98,8 @@ def greedy(model: Autoregressive, rows: int = 1, **how: Any) -> Sample:
 def sample(model: Autoregressive, rows: int = 1, *, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0, **how: Any) -> Sample:
     """Symbols drawn at each step, by `truncated` log-probabilities.
 
-    max_length, min_length, no_repeat_ngram  as in `Limits`
-    lengths, x, context, state               as in `Autoregressive.sample`
+    max_length, min_length, no_repeat_ngram, without  as in `Limits`
+    lengths, x, context, state                        as in `Autoregressive.sample`
 
     The `log_prob` returned is the model's own of what was written, whatever the temperature and the limits. A row where nothing may come any more
     stops there,
@@ -118,12 +122,13 @@ def _write(
     min_length: int = 0,
     max_length: int = 1000,
     no_repeat_ngram: int = 0,
+    without: tuple[int, ...] = (),
     lengths: Any = None,
     x: Tensor | None = None,
     context: Any = None,
     state: Any = None,
 ) -> Sample:
-    limits, known = Limits(min_length, max_length, no_repeat_ngram).checked(), model.ending.closing == 0
+    limits, known = Limits(min_length, max_length, no_repeat_ngram, without).checked(), model.ending.closing == 0
     w, total = start(model, rows, lengths, x, context, state)
     history = torch.zeros(rows, 0, dtype=torch.long, device=total.device)
     running, stuck = (torch.full((rows,), value, device=total.device) for value in (True, False))
@@ -163,6 +168,7 @@ def stream(
     temperature: float = 1.0,
     top_k: int = 0,
     top_p: float = 1.0,
+    without: tuple[int, ...] = (),
     context: Any = None,
     state: Any = None,
 ) -> Iterator[int]:
@@ -170,6 +176,7 @@ def stream(
 
     prompt       [T], read first
     temperature  0 takes the most probable; top_k, top_p as in `truncated`
+    without      symbols that are never written
     state        of the network, or a `Writing` to go on from
     """
     w, _ = model.open(1, None, None, context, state)
@@ -179,6 +186,8 @@ def stream(
         truncated(torch.zeros(1), temperature, top_k, top_p)
     while True:
         w, log_p = model.next(w, context=context)
+        if without:
+            log_p[:, without] = NEVER
         if temperature:
             symbol = draw_symbols(truncated(log_p, temperature, top_k, top_p), torch.rand(1, 1, device=log_p.device))
         else:

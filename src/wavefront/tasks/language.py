@@ -18,11 +18,11 @@ from wavefront import wrap
 from wavefront.cell import Cell
 from wavefront.data import UNKNOWN
 from wavefront.errors import DataError
-from wavefront.generative import AdaptiveCategorical, Autoregressive, Categorical, KneserNey
+from wavefront.generative import AdaptiveCategorical, Autoregressive, Categorical, KneserNey, Writing, beam_search, stream
 from wavefront.generative.symbols import SymbolOutput
 from wavefront.networks import Layers
 from wavefront.tasks.inputs import padded
-from wavefront.tasks.task import Batch, Claim, Example, Figure, Meter, Prediction, Task, cell_maker, in_row, validated
+from wavefront.tasks.task import Batch, Claim, Example, Figure, Manner, Meter, Prediction, Task, cell_maker, in_row, validated
 from wavefront.tasks.units import END, Bytes, Characters, Subwords, Units, Words, unit_for, unit_from
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ class Language(Task):
     larger_is_better = False
     length_column = "symbols"
     stream = True
+    command = "generate {run}"
 
     def __init__(self, settings: BaseModel | Mapping[str, Any] | None, columns: Mapping[str, str]):
         super().__init__(settings, columns)
@@ -102,12 +103,12 @@ class Language(Task):
         chosen = columns.get("text") or (able[0] if len(able) == 1 else None)
         if chosen not in able:
             return None
-        if source.stream:
+        if source.format == "text":
             return Claim({"text": chosen}, True, "a text, as one stream")
-        return Claim({"text": chosen}, False, f"each {chosen} is a document")
+        return Claim({"text": chosen}, False, f"each {chosen} is a document") if columns or len(source.columns) == 1 else None
 
     def prepare(self, source: Source) -> None:
-        self.documents = not source.stream
+        self.documents = source.format != "text"
         s = self.settings
         unit = s.unit or unit_for(self._texts(source))
         count = s.min_count or (3 if unit == "words" else 1)
@@ -306,6 +307,38 @@ class Language(Task):
                 }
             )
         return found
+
+    def log_probs(self, network: nn.Module, batch: Batch) -> list[float]:
+        return [found["log_prob"] for found in self.predict(network, batch)]
+
+    # Writing
+
+    def not_known(self, prompt: str) -> list[str]:
+        return self.units.unknown(prompt)
+
+    def write(self, network: nn.Module, prompt: str, manner: Manner) -> Iterator[str]:
+        """The text that goes on from the prompt; without one, what comes after the end of a line. The unknown symbol is never written."""
+        assert isinstance(network, Autoregressive)
+        never = (UNKNOWN,) if self.documents else (UNKNOWN, END)
+        w = self.read_on(network, prompt)
+        if manner.num_beams:
+            length = {"max_length": manner.length} if self.documents else {"lengths": torch.tensor([manner.length])}
+            (found,) = beam_search(network, num_beams=manner.num_beams, without=never, state=w, **length)
+            numbers: Iterable[int] = found[0].symbols if found else ()
+        else:
+            drawn = stream(network, temperature=manner.temperature, top_k=manner.top_k, top_p=manner.top_p, without=never, state=w)
+            numbers = islice(drawn, manner.length)
+        yield from self.units.pieces(numbers)
+
+    @torch.no_grad()
+    def read_on(self, network: Autoregressive, prompt: str) -> Writing:
+        """The state after a prompt of any length, read piece by piece."""
+        w, _ = network.begin(1)
+        opening = [] if self.opening == END else [self.opening]
+        read = torch.tensor([*opening, *self.units.encode(prompt).tolist()], dtype=torch.long, device=network.start.device)
+        for piece in read.split(self.steps_at_once):
+            _, w = network.run(piece[None], state=w)
+        return w
 
     # What is said of it
 

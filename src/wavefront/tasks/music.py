@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,11 +13,12 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from wavefront.errors import DataError
+from wavefront.data.readers.jsonl import as_notes
+from wavefront.errors import DataError, SettingsError
 from wavefront.generative import NADE, Autoregressive, BernoulliVector, Output
 from wavefront.networks import Layers
 from wavefront.tasks.inputs import padded
-from wavefront.tasks.task import Batch, Claim, Example, Figure, Meter, Prediction, Task, cell_maker, in_row, validated
+from wavefront.tasks.task import Batch, Claim, Example, Figure, Manner, Meter, Prediction, Task, cell_maker, in_row, validated
 
 if TYPE_CHECKING:
     from wavefront.data import Source
@@ -55,6 +57,7 @@ class Music(Task):
     metric = "nll_per_step"
     larger_is_better = False
     length_column = "steps"
+    command = "generate {run}"
 
     def __init__(self, settings: BaseModel | Mapping[str, Any] | None, columns: Mapping[str, str]):
         super().__init__(settings, columns)
@@ -189,6 +192,39 @@ class Music(Task):
             ]
             found.append({"log_prob": -sum(nats), "nll_per_step": sum(nats) / max(1, steps), "steps": steps, "surprising": shown})
         return found
+
+    def log_probs(self, network: nn.Module, batch: Batch) -> list[float]:
+        return [found["log_prob"] for found in self.predict(network, batch)]
+
+    # Writing
+
+    def write(self, network: nn.Module, prompt: str, manner: Manner) -> Iterator[str]:
+        """The steps that go on from the prompt, a piece as JSON has it (steps of notes), each as a line of JSON."""
+        assert isinstance(network, Autoregressive)
+        if manner.temperature not in (0.0, 1.0) or manner.top_k or manner.top_p < 1 or manner.num_beams:
+            raise SettingsError(
+                "the notes of a step are drawn together: music is written at temperature 1, or 0 for the most probable; there is no top_k, top_p"
+                " or search."
+            )
+        try:
+            piece = as_notes(json.loads(prompt), "the prompt") if prompt.strip() else []
+        except ValueError as error:
+            raise DataError(
+                f"the prompt is a piece as JSON, steps of MIDI notes: [[60, 64, 67], [60, 64, 67]]; got {prompt[:80]!r} ({error})."
+            ) from None
+        yield from self._steps(network, piece, manner)
+
+    @torch.no_grad()
+    def _steps(self, network: Autoregressive, piece: list[list[int]], manner: Manner) -> Iterator[str]:
+        w, _ = network.begin(1)
+        if piece:
+            roll = torch.from_numpy(self.roll(self.encode({self.columns["notes"]: piece})))
+            _, w = network.run(roll[None].to(network.start.device), state=w)
+        for _ in range(manner.length):
+            w, o = network.step(w)
+            y = network.output.sample(o) if manner.temperature else network.output.mode(o)
+            w = network.write(w, y)
+            yield f"{[self.keys[0] + note for note in y[0].nonzero().flatten().tolist()]}\n"
 
     # What is said of it
 

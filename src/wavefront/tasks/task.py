@@ -139,6 +139,7 @@ class Task(ABC):
 
     name: ClassVar[str]
     command: ClassVar[str] = "predict {run} FILE"  # of `wavefront`: what a run is for
+    at_once: ClassVar[int] = 64  # rows that are predicted together
     roles: ClassVar[tuple[str, ...]]  # the columns that a task may be told: input first, target last
     Settings: ClassVar[type[BaseModel]]
     metric: str
@@ -260,9 +261,17 @@ class Task(ABC):
         loss, items = self.criterion(network, outputs, batch)
         return self.decode(network, outputs, batch), float(loss), items
 
+    def begin(self) -> None:
+        """A new stream of rows to predict begins: what is kept from row to row starts anew."""
+        return
+
     def solve(self, network: nn.Module, batches: Iterable[Batch]) -> None:
         """What of a fresh network is found in closed form, from the batches of train, before the first step of learning."""
         return
+
+    def tunable(self) -> dict[str, tuple[float, float, bool]]:
+        """Settings of a network that `solve` finds in seconds, worth a search: name -> lowest, highest, whether spread evenly in the logarithm."""
+        return {}
 
     def calibrate(self, network: nn.Module, batches: Iterable[Batch]) -> None:
         """What is learned from held-out data when training has ended, such as thresholds: kept in the buffers of the network."""

@@ -59,6 +59,10 @@ class Units(ABC):
     def __len__(self) -> int:
         """How many numbers there are."""
 
+    def unknown(self, text: str) -> list[str]:
+        """The symbols of a text that training never saw, each once."""
+        return []
+
     def spellings(self) -> list[str]:
         """What tells one number from another, in another model too."""
         return self.symbols(range(len(self)))
@@ -93,6 +97,9 @@ class Characters(Units):
 
     def encode(self, text: str) -> np.ndarray:
         return self.vocabulary.encode(self.cut(text))
+
+    def unknown(self, text: str) -> list[str]:
+        return [symbol for symbol in dict.fromkeys(self.cut(text)) if symbol not in self.vocabulary]
 
     def symbols(self, numbers: Sequence[int]) -> list[str]:
         return self.vocabulary.decode(numbers)
