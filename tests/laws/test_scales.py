@@ -1,5 +1,6 @@
 """Many time scales: what each way is at the end of its range, what it is equal to, how far its gradients reach."""
 
+import copy
 from functools import partial
 
 import pytest
@@ -10,7 +11,7 @@ from laws.table import CELLS, build, inputs_of, state_of
 from wavefront import Cell, Recurrent, Sequence, cells, unfold, wrap
 from wavefront.cells import Affine, Irregular, LinearRecurrence
 from wavefront.errors import SettingsError, ShapeError
-from wavefront.networks import Dilated, Pyramid, Scan
+from wavefront.networks import Clockwork, Dilated, Pyramid, Scan
 
 D, H, B, T = 3, 4, 3, 11
 line = partial(Recurrent, backend="reference")
@@ -311,3 +312,33 @@ def test_decay_is_exponential_in_the_time_that_has_passed():
 def test_settings_that_cannot_be_are_refused(make, error, text):
     with pytest.raises(error, match=text):
         make()
+
+
+# --- a clockwork group by group
+
+
+@pytest.mark.parametrize("start", [0, 5])
+@pytest.mark.parametrize("resets", [None, RESETS])
+def test_a_clockwork_group_by_group_is_the_loop(start, resets):
+    net = Clockwork(cells.Clockwork(D, 6, periods=(1, 2, 3), sizes=(3, 1, 2)), backend="reference").double()
+    x, h = xs(B, T, D).requires_grad_(), xs(B, 6).requires_grad_()
+    found = []
+    for run in (line(net.cell), net):
+        outputs, last = run(x, h, LENGTHS, resets, start=start)
+        loss = outputs.sin().sum() + last.cos().sum()
+        found.append((outputs, last, torch.autograd.grad(loss, [x, h, *net.parameters()])))
+    close(*found)
+    poisoned = torch.where((torch.arange(T) < LENGTHS[:, None])[..., None], x, torch.nan)
+    close(net(poisoned, h, LENGTHS, resets, start), found[0][:2])
+    assert [name for name, _ in net.named_parameters()] == [f"cell.{name}" for name, _ in net.cell.named_parameters()]
+
+
+def test_a_clockwork_is_copied_with_its_groups():
+    net = Clockwork(D, 6, (1, 2, 4)).double()
+    twin = copy.deepcopy(net)
+    with torch.no_grad():
+        for p in twin.parameters():
+            p.zero_()
+    x = xs(B, T, D)
+    close(net(x)[0], line(net.cell)(x)[0])
+    assert not twin(x)[0].any()

@@ -4,6 +4,7 @@ from wavefront.networks.attending import Attending
 from wavefront.networks.attention import Additive, Attention, Dot, General, Memory, Monotonic, coverage_loss
 from wavefront.networks.bridge import Bridge
 from wavefront.networks.classifier import Committee, SequenceReadout
+from wavefront.networks.clockwork import Clockwork
 from wavefront.networks.conversion import convert
 from wavefront.networks.convolution import MultiScale, Series
 from wavefront.networks.crf import CRF
@@ -38,6 +39,7 @@ __all__ = [
     "AttentionPooled",
     "Bidirectional",
     "Bridge",
+    "Clockwork",
     "Committee",
     "Deep",
     "Dilated",
