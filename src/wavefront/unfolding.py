@@ -27,6 +27,7 @@ def unfold(
     context: Any = None,
     draws: Any = None,
     backend: str = "auto",
+    precision: str | None = None,
 ) -> tuple[Tensor, Any]:
     """Run the cell over all nodes of the structure, front by front. What it means is exactly this:
 
@@ -46,6 +47,8 @@ def unfold(
                vector gets [x, context] joined. It is never repeated over time in memory
     draws      what a cell that draws at random gets instead of fresh draws, as `sample_draws` gives it
     backend    "auto", or by name: "reference" (the loop above in plain torch, differentiable any number of times) or "compiled"
+    precision  "bf16": the large products, forward and backward, take bfloat16 and sum in float32; states, gates and weights stay float32.
+               "float32": all of it. None: as `torch.autocast` says around the call
 
     -> outputs [nodes, cell.outputs], and the final state of each row
 
@@ -58,7 +61,8 @@ def unfold(
     (torch.Size([6, 5]), torch.Size([2, 5]))
     """
     if torch.compiler.is_compiling():  # somebody's torch.compile: one graph break, and the loop runs as it does without
-        return torch.compiler.disable(unfold)(cell, structure, inputs, state, context=context, draws=draws, backend=backend)
+        again = torch.compiler.disable(unfold)
+        return again(cell, structure, inputs, state, context=context, draws=draws, backend=backend, precision=precision)
     rows = _check(cell, structure, inputs, context)
     first = cell.initial_state(structure.rows)
     if state is None:
@@ -75,7 +79,7 @@ def unfold(
         draws = sample_draws(cell, structure, pytree.tree_leaves(inputs)[0])
     elif rows:
         _check_draws(cell, structure, draws)
-    outputs, ends = choose(Problem(cell, structure, inputs, first, given, context, draws), backend, reference)
+    outputs, ends = choose(Problem(cell, structure, inputs, first, given, context, draws), backend, reference, precision)
     return outputs, ends[0] if structure.history == 1 else ends
 
 

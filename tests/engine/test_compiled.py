@@ -504,9 +504,9 @@ def test_a_call_that_cannot_be_compiled_says_so_once():
 
     net, x = Recurrent(cells.GRU(3, 4)), torch.randn(2, 6, 3)
     fallbacks.pop("under autocast", None)
-    with torch.autocast("cpu", torch.bfloat16), pytest.warns(UserWarning, match="reference loop, slowly: under autocast"):
+    with torch.autocast("cpu", torch.float16), pytest.warns(UserWarning, match="reference loop, slowly: under autocast"):
         net(x)
-    with torch.autocast("cpu", torch.bfloat16), warnings.catch_warnings():
+    with torch.autocast("cpu", torch.float16), warnings.catch_warnings():
         warnings.simplefilter("error")
         net(x)
     assert fallbacks["under autocast"] == 2

@@ -40,6 +40,7 @@ def fit(
     epochs: int | None = None,
     minutes: float | None = None,
     seed: int | None = None,
+    precision: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
     dry_run: bool = False,
@@ -55,7 +56,7 @@ def fit(
     task       "tag", "classify", "regress", "tree"; seen from the data where that is certain
     out        the run's folder; runs/<name of the data> unless told
     config     a TOML file; `set` holds single settings, {"network.units": 64}; both over the defaults, `set` over the file
-    epochs, minutes, seed  short for learning.epochs, learning.minutes, learning.seed. With minutes alone the run takes that time
+    epochs, minutes, seed, precision  short for learning.epochs and so on. With minutes alone the run takes that time
     resume     carries on where the folder's newest checkpoint is; overwrite: replaces the run in the folder
     dry_run    trains nothing, writes nothing; prints what would be done: the resolved settings, as TOML or `as_json`
     columns    role -> column, where the roles are not certain: {"input": "text", "label": "kind"}
@@ -67,6 +68,7 @@ def fit(
     began = time.monotonic() if began is None else began
     progress = Progress(quiet)
     flags = {"task": task, "data.query": query, "learning.epochs": epochs, "learning.minutes": minutes, "learning.seed": seed}
+    flags |= {"learning.precision": precision}
     file = read_toml(config) if config is not None else {}
     if minutes is not None:  # they take the place of the limits that the file has
         file = {key: value for key, value in file.items() if key not in ("learning.epochs", "learning.patience")}

@@ -21,6 +21,7 @@ from wavefront.engine.differentiate import differentiate
 from wavefront.engine.graph import Unsupported, Value, evaluate, needed, order
 from wavefront.engine.layout import Layout, layout_of
 from wavefront.engine.plan import Plan, Reach, make_plan
+from wavefront.engine.products import lowered
 from wavefront.engine.trace import record
 from wavefront.errors import BackendError
 
@@ -72,8 +73,33 @@ class Same:
         return isinstance(other, Same) and other.thing is self.thing
 
 
-def choose(problem: Any, backend: str, reference: Callable[[Any], Any]) -> Any:
+def choose(problem: Any, backend: str, reference: Callable[[Any], Any], precision: str | None = None) -> Any:
     """Run the problem with the backend that was asked for; "auto" is the fastest that can. -> outputs, final states."""
+    if precision not in (None, "float32", "bf16"):
+        raise BackendError(f'precision is "float32", "bf16", or None for what torch.autocast says; got {precision!r}.')
+    if precision is not None or _bf16_autocast():
+        low = precision != "float32"
+        with torch.autocast("cpu", torch.bfloat16, enabled=low and backend == "reference"), lowered(low):
+            return _choose(_as_parameters(problem), backend, reference)
+    return _choose(problem, backend, reference)
+
+
+def _bf16_autocast() -> bool:
+    return torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") is torch.bfloat16
+
+
+def _as_parameters(problem: Any) -> Any:
+    """What came in bfloat16 from layers under autocast, in the dtype of the cell's own state."""
+    dtype = next((leaf.dtype for leaf in pytree.tree_leaves(problem.first)), torch.float32)
+
+    def convert(tree: Any) -> Any:
+        return pytree.tree_map(lambda t: t.to(dtype) if isinstance(t, Tensor) and t.dtype is torch.bfloat16 else t, tree)
+
+    changed = {name: convert(getattr(problem, name)) for name in ("inputs", "given", "context", "draws")}
+    return problem._replace(**changed)
+
+
+def _choose(problem: Any, backend: str, reference: Callable[[Any], Any]) -> Any:
     if backend == "reference":
         return reference(problem)
     if backend not in ("auto", "compiled"):

@@ -2,10 +2,15 @@
 
 For float32, oneDNN's product uses all of the machine's vectors, whoever made it; MKL, which `torch.mm` calls, uses half of them on processors
 that are not Intel's (measured on an AMD Zen 5, one thread, [6400, 256] @ [256, 1024]: 199 against 89 GFLOP/s).
+
+Under `lowered()` large products of float32 take their operands, and give their result, in bfloat16, summed in float32; whoever calls sees float32.
 """
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["product"]
+__all__ = ["is_lowered", "lowered", "product", "weight_gradient"]
 
 LARGE = 1 << 18  # multiplications below which the call costs more than it saves
 
@@ -25,6 +30,23 @@ def _onednn() -> Any:
     return getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 
 
+_here = threading.local()
+
+
+@contextmanager
+def lowered(on: bool = True) -> Iterator[None]:
+    """Large products inside are made in bfloat16."""
+    before, _here.low = is_lowered(), on
+    try:
+        yield
+    finally:
+        _here.low = before
+
+
+def is_lowered() -> bool:
+    return getattr(_here, "low", False)
+
+
 def product(x: Tensor, w: Tensor, bias: Tensor | None = None) -> Tensor:
     """x [N, K] @ w [K, M] (+ bias [M]), differentiable any number of times."""
     large = x.shape[0] * w.shape[0] * w.shape[1] >= LARGE
@@ -32,24 +54,33 @@ def product(x: Tensor, w: Tensor, bias: Tensor | None = None) -> Tensor:
         return x.mm(w) if bias is None else torch.addmm(bias, x, w)
     if torch.is_grad_enabled() and (x.requires_grad or w.requires_grad or (bias is not None and bias.requires_grad)):
         return Product.apply(x, w, bias)
-    return _onednn()(x, w.t(), bias, "none", [], "")
+    return _product(x, w, bias)
+
+
+def _product(x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
+    if not is_lowered():
+        return _onednn()(x, w.t(), bias, "none", [], "")
+    y = _onednn()(x.bfloat16(), w.t().bfloat16(), None, "none", [], "").float()
+    return y if bias is None else y.add_(bias)
 
 
 class Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, w)
-        return _onednn()(x, w.t(), bias, "none", [], "")
+        ctx.low = is_lowered()
+        return _product(x, w, bias)
 
     @staticmethod
     def backward(ctx: Any, d: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, w = ctx.saved_tensors
         need_x, need_w, need_bias = ctx.needs_input_grad
-        return (
-            product(d, w.t()) if need_x else None,
-            weight_gradient(x, d, w) if need_w else None,
-            d.sum(0) if need_bias else None,
-        )
+        with lowered(ctx.low):
+            return (
+                product(d, w.t()) if need_x else None,
+                weight_gradient(x, d, w) if need_w else None,
+                d.sum(0) if need_bias else None,
+            )
 
 
 def weight_gradient(x: Tensor, d: Tensor, w: Tensor) -> Tensor:
@@ -61,8 +92,12 @@ def weight_gradient(x: Tensor, d: Tensor, w: Tensor) -> Tensor:
 
 def _over_rows(a: Tensor, b: Tensor) -> Tensor:
     """aᵀ b. By code of our own where MKL is slow, for oneDNN would first turn both."""
-    native = a.dtype is torch.float32 and a.device.type == "cpu" and not _intel() and a.numel() * b.shape[1] >= LARGE
-    if not native or (torch.is_grad_enabled() and (a.requires_grad or b.requires_grad)):
+    large = a.dtype is torch.float32 and a.device.type == "cpu" and a.numel() * b.shape[1] >= LARGE
+    if not large or (torch.is_grad_enabled() and (a.requires_grad or b.requires_grad)):
+        return a.t().mm(b)
+    if is_lowered():
+        return a.bfloat16().t().mm(b.bfloat16()).float()
+    if _intel():
         return a.t().mm(b)
     from wavefront.engine.backends.compiled.contract import contract
 

@@ -48,6 +48,9 @@ class Settings(BaseModel):
     keep: Literal["best", "last"] = Field("best", description="which weights are kept: the best on the validation data, or the last")
     seed: int = Field(0, ge=0, lt=2**63, description="of the first weights, the order of batches and dropout")
     checkpoint_seconds: float = Field(30.0, ge=0, description="at most so much work is lost when the process is killed")
+    precision: Literal["float32", "bf16"] = Field(
+        "float32", description='"bf16": large products of training in bfloat16, summed in float32; weights and scores stay float32'
+    )
     device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description='"cpu", "cuda" or "cuda:1"')
 
     @model_validator(mode="after")

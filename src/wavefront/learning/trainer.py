@@ -163,7 +163,8 @@ class Trainer:
         """One batch: loss, gradient, clipping, a step of the optimiser."""
         at, settings, parameters = self.at, self.settings, list(self.network.parameters())
         with memory_guarded(lambda: self._named(batches), self._memory_remedy()):
-            loss, items = self.loss(batches[at.batch])
+            with torch.autocast(torch.device(settings.device).type, torch.bfloat16, enabled=settings.precision == "bf16"):
+                loss, items = self.loss(batches[at.batch])
             self.optimizer.zero_grad(set_to_none=True)
             if items:
                 loss.backward()

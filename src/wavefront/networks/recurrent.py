@@ -24,7 +24,7 @@ class Recurrent(nn.Module):
     cell     one step; `Recurrent(wrap.Stack(...))` is a deep network
     skips    the delays whose states the step gets: (1,) is the usual network; (1, 5) hands a two-slot cell h(t-1) and h(t-5)  [10.9.1]
     reverse  from the end of each sequence to its start
-    backend  as in `unfold`
+    backend, precision  as in `unfold`
 
     Called with
 
@@ -50,7 +50,7 @@ class Recurrent(nn.Module):
     True
     """
 
-    def __init__(self, cell: Cell, skips: Many[int] = (1,), reverse: bool = False, backend: str = "auto"):
+    def __init__(self, cell: Cell, skips: Many[int] = (1,), reverse: bool = False, backend: str = "auto", precision: str | None = None):
         super().__init__()
         if not isinstance(cell, Cell):
             raise TypeError(
@@ -59,7 +59,7 @@ class Recurrent(nn.Module):
         if isinstance(cell.slots, int) and cell.slots < len(tuple(skips)):
             raise ShapeError(f"{named(cell)} takes {cell.slots} predecessor(s), skips={tuple(skips)} are {len(tuple(skips))}.")
         Sequence(0, 0, skips=skips)  # refuses impossible skips now, not at the first call
-        self.cell, self.skips, self.reverse, self.backend = cell, tuple(skips), reverse, backend
+        self.cell, self.skips, self.reverse, self.backend, self.precision = cell, tuple(skips), reverse, backend, precision
 
     def forward(
         self,
@@ -75,7 +75,9 @@ class Recurrent(nn.Module):
         if draws is not None:
             draws = map_draws(lambda d, v: line.pack(v) if d.per == "step" and d.per_row else v, self.cell.draws(1), draws)
         packed = pytree.tree_map(line.pack, x)
-        outputs, state = unfold(self.cell, line, packed, state, context=context, draws=draws, backend=self.backend)
+        outputs, state = unfold(
+            self.cell, line, packed, state, context=context, draws=draws, backend=self.backend, precision=self.precision
+        )
         return line.unpack(outputs), state
 
     def draws(self, x: Any) -> Any:
@@ -179,6 +181,7 @@ class Bidirectional(nn.Module):
         merge: str | Callable[[Tensor, Tensor], Tensor] | None = "concat",
         skips: Many[int] = (1,),
         backend: str = "auto",
+        precision: str | None = None,
     ):
         super().__init__()
         if isinstance(merge, str) and merge not in MERGES:
@@ -189,8 +192,8 @@ class Bidirectional(nn.Module):
             )
         if merge in ("sum", "mean", "product") and forward.outputs != backward.outputs:
             raise ShapeError(f"merge={merge!r} needs outputs of one size, got {forward.outputs} and {backward.outputs}.")
-        self.ahead = Recurrent(forward, skips, backend=backend)
-        self.back = Recurrent(backward, skips, reverse=True, backend=backend)
+        self.ahead = Recurrent(forward, skips, backend=backend, precision=precision)
+        self.back = Recurrent(backward, skips, reverse=True, backend=backend, precision=precision)
         self.merge = merge
 
     @property

@@ -19,7 +19,7 @@ from wavefront.engine.layout import Layout
 from wavefront.engine.loop import replay
 from wavefront.engine.plan import Reach
 from wavefront.engine.process import home_process
-from wavefront.engine.products import weight_gradient
+from wavefront.engine.products import is_lowered, lowered, weight_gradient
 
 __all__ = ["Carried", "carried"]
 
@@ -48,7 +48,7 @@ class Carried(torch.autograd.Function):
     def forward(ctx: Any, program: Program, layout: Layout, count: int, *tensors: Tensor) -> tuple[Tensor, ...]:
         into, starts = tensors[:count], tensors[count:]
         results, buffers, arrays = _forward(program, layout, into, starts)
-        ctx.program, ctx.layout, ctx.count = program, layout, count
+        ctx.program, ctx.layout, ctx.count, ctx.low = program, layout, count, is_lowered()
         ctx.save_for_backward(*tensors, *buffers, *arrays)
         ctx.sizes = len(tensors), len(buffers)
         ctx.set_materialize_grads(False)
@@ -62,7 +62,8 @@ class Carried(torch.autograd.Function):
         tensors, buffers, arrays = saved[:n], saved[n : n + m], saved[n + m :]
         if torch.is_grad_enabled():  # somebody asks for a second derivative: through plain torch, exactly
             return None, None, None, *_again(program, layout, tensors, count, grads, ctx.needs_input_grad[3:])
-        found = _backward(program, layout, tensors[:count], buffers, arrays, grads, ctx.needs_input_grad[3:])
+        with lowered(ctx.low):
+            found = _backward(program, layout, tensors[:count], buffers, arrays, grads, ctx.needs_input_grad[3:])
         return None, None, None, *found
 
 
