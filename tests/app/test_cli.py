@@ -114,7 +114,7 @@ def test_predict_reads_standard_input(finished):
         (["fit", "x.csv", "--epoch", "3"], 2, "--epochs"),
         (["fti"], 2, "Did you mean 'fit'"),
         (["fit", "yeers"], 1, "Did you mean 'years'"),
-        (["fit", "years", "--set", "unitz=3", "--out", "none"], 2, "Did you mean 'units'"),
+        (["fit", "years", "--set", "unitss=3", "--out", "none"], 2, "Did you mean 'units'"),
         (["fit", "years", "--set", "units", "--out", "none"], 2, "--set takes NAME=VALUE, got 'units'"),
         (["fit", "years", "--epochs", "0", "--out", "none"], 2, "--epochs"),
         (["fit", "years", "--resume", "--overwrite"], 2, "--resume carries a run on, --overwrite replaces it"),

@@ -102,8 +102,8 @@ def fit(
     minutes: Annotated[float | None, typer.Option(min=0.0, help="Take this long, everything included.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="The same seed twice is the same run.")] = None,
     precision: Annotated[str | None, typer.Option(metavar="float32|bf16", help="bf16: large products in bfloat16.")] = None,
-    precision: Annotated[str | None, typer.Option(metavar="float32|bf16", help="bf16: large products in bfloat16.")] = None,
     tune: Annotated[bool, typer.Option("--tune", help="With --set kind=esn: search radius, leak, scaling and ridge.")] = False,
+    start: Annotated[Path | None, typer.Option("--from", metavar="RUN", help="Start from its weights, as far as they fit.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Carry on where the run's newest checkpoint is.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the folder.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved settings; train and write nothing.")] = False,
@@ -152,7 +152,6 @@ def fit(
         minutes=minutes,
         seed=seed,
         precision=precision,
-        precision=precision,
         resume=resume,
         overwrite=overwrite,
         dry_run=dry_run,
@@ -161,6 +160,7 @@ def fit(
         columns=dict(_pairs(column, "--column")),
         began=BEGAN,
         as_json=as_json,
+        start=start,
         tune=tune,
     )
     if dry_run:

@@ -17,6 +17,7 @@ from wavefront.app.folder import claim_folder, locked, make_folder, name_of
 from wavefront.app.job import Counted, Job
 from wavefront.app.progress import Progress
 from wavefront.app.run import FORMAT, Run, load, parameters, read_json, task_from
+from wavefront.app.starting import start_from
 from wavefront.app.text import json_text, plain
 from wavefront.data import Source, open_source
 from wavefront.errors import RunError, SettingsError
@@ -40,7 +41,6 @@ def fit(
     epochs: int | None = None,
     minutes: float | None = None,
     seed: int | None = None,
-    precision: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
     dry_run: bool = False,
@@ -49,6 +49,7 @@ def fit(
     columns: Mapping[str, str] | None = None,
     began: float | None = None,
     as_json: bool = False,
+    start: str | Path | None = None,
 ) -> Run:
     """Trains a model on a file, a folder or a generator's name, scores it, and leaves it in a folder of its own.
 
@@ -56,10 +57,11 @@ def fit(
     task       "tag", "classify", "regress", "tree"; seen from the data where that is certain
     out        the run's folder; runs/<name of the data> unless told
     config     a TOML file; `set` holds single settings, {"network.units": 64}; both over the defaults, `set` over the file
-    epochs, minutes, seed, precision  short for learning.epochs and so on. With minutes alone the run takes that time
+    epochs, minutes, seed  short for learning.epochs, learning.minutes, learning.seed. With minutes alone the run takes that time
     resume     carries on where the folder's newest checkpoint is; overwrite: replaces the run in the folder
     dry_run    trains nothing, writes nothing; prints what would be done: the resolved settings, as TOML or `as_json`
     columns    role -> column, where the roles are not certain: {"input": "text", "label": "kind"}
+    start      another run, whose weights are taken as far as they fit: of another vocabulary those of the common symbols
     began      `time.monotonic()` when the minutes began, if that was before the call
 
     Raises `DataError`, `SettingsError`, `RunError`, `TrainingError`, each with what to do; `Interrupted` after Ctrl-C or SIGTERM, when
@@ -68,7 +70,6 @@ def fit(
     began = time.monotonic() if began is None else began
     progress = Progress(quiet)
     flags = {"task": task, "data.query": query, "learning.epochs": epochs, "learning.minutes": minutes, "learning.seed": seed}
-    flags |= {"learning.precision": precision}
     file = read_toml(config) if config is not None else {}
     if minutes is not None:  # they take the place of the limits that the file has
         file = {key: value for key, value in file.items() if key not in ("learning.epochs", "learning.patience")}
@@ -82,12 +83,14 @@ def fit(
     given["data.path"] = str(data)
     folder = Path(out) if out is not None else Path("runs") / name_of(data)
     try:
+        if resume and start is not None:
+            raise SettingsError("a run that is resumed has its own weights: start (--from) is for a new one.")
         if resume:
             run = _resume(folder, given, progress, began, dry_run)
         else:
             if not dry_run:
                 claim_folder(folder, overwrite)
-            run = _start(folder, given, progress, began, dry_run, overwrite)
+            run = _start(folder, given, progress, began, dry_run, overwrite, start=start)
         if dry_run and "config" in run.metrics:
             progress.say("")
             print((json_text if as_json else tomli_w.dumps)(run.metrics["config"]).strip())
@@ -97,7 +100,15 @@ def fit(
         progress.close()
 
 
-def _start(folder: Path, given: Mapping[str, Any], progress: Progress, began: float, dry_run: bool, overwrite: bool) -> Run:
+def _start(
+    folder: Path,
+    given: Mapping[str, Any],
+    progress: Progress,
+    began: float,
+    dry_run: bool,
+    overwrite: bool,
+    start: str | Path | None = None,
+) -> Run:
     """A new run."""
     source = _source(_section(given, "data"))
     kind, claim = choose(source, given.get("task"), _section(given, "columns"))
@@ -112,6 +123,8 @@ def _start(folder: Path, given: Mapping[str, Any], progress: Progress, began: fl
     learning = _learning(task, _section(given, "learning"))
     torch.manual_seed(learning.seed)
     network = task.network()
+    for line in start_from(start, task, network) if start is not None else ():
+        progress.say(line)
     config = {
         "task": task.name,
         "data": without_none(checked(Data, _section(given, "data"), "data").model_dump()),

@@ -340,6 +340,13 @@ class Language(Task):
             _, w = network.run(piece[None], state=w)
         return w
 
+    def numbered(self) -> dict[str, list[str]]:
+        spelled = self.units.spellings()
+        named = dict.fromkeys(("reader.weight", "output.V.weight", "output.V.bias"), spelled)
+        # in two stages a row stands for a symbol among its cluster: only the very same vocabulary has the same rows
+        stages = ("output.V.head.weight", "output.V.head.bias", *(f"output.V.tail.{k}.1.weight" for k in range(2)))
+        return named | {name: ["\n".join(spelled)] for name in stages}
+
     # What is said of it
 
     def meter(self) -> LanguageMeter:

@@ -167,6 +167,15 @@ class Task(ABC):
         """What the network writes after a prompt, piece by piece as it comes."""
         raise SettingsError(f"{self.name} writes nothing: generate is for runs of language and music.")
 
+    def numbered(self) -> dict[str, list[str]] | None:
+        """The parameters of the network that have a row for each symbol, and what the rows stand for, so that a network with another vocabulary can
+        start from them; None: the task cannot tell, and `vocabularies` have to be the same."""
+        return None
+
+    def vocabularies(self) -> dict[str, Any]:
+        """Of `state`, what gives numbers their meaning."""
+        return {key: value for key, value in self.state().items() if key not in ("settings", "seen")}
+
     def not_known(self, prompt: str) -> list[str]:
         """What of a prompt training never saw."""
         return []
