@@ -41,6 +41,7 @@ def fit(
     epochs: int | None = None,
     minutes: float | None = None,
     seed: int | None = None,
+    precision: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
     dry_run: bool = False,
@@ -50,6 +51,7 @@ def fit(
     began: float | None = None,
     as_json: bool = False,
     start: str | Path | None = None,
+    tune: bool = False,
 ) -> Run:
     """Trains a model on a file, a folder or a generator's name, scores it, and leaves it in a folder of its own.
 
@@ -57,10 +59,11 @@ def fit(
     task       "tag", "classify", "regress", "tree"; seen from the data where that is certain
     out        the run's folder; runs/<name of the data> unless told
     config     a TOML file; `set` holds single settings, {"network.units": 64}; both over the defaults, `set` over the file
-    epochs, minutes, seed  short for learning.epochs, learning.minutes, learning.seed. With minutes alone the run takes that time
+    epochs, minutes, seed, precision  short for learning.epochs and so on. With minutes alone the run takes that time
     resume     carries on where the folder's newest checkpoint is; overwrite: replaces the run in the folder
     dry_run    trains nothing, writes nothing; prints what would be done: the resolved settings, as TOML or `as_json`
     columns    role -> column, where the roles are not certain: {"input": "text", "label": "kind"}
+    tune       searches the settings of a network that is solved in closed form (network.kind = "esn"), by validation
     start      another run, whose weights are taken as far as they fit: of another vocabulary those of the common symbols
     began      `time.monotonic()` when the minutes began, if that was before the call
 
@@ -70,6 +73,7 @@ def fit(
     began = time.monotonic() if began is None else began
     progress = Progress(quiet)
     flags = {"task": task, "data.query": query, "learning.epochs": epochs, "learning.minutes": minutes, "learning.seed": seed}
+    flags |= {"learning.precision": precision}
     file = read_toml(config) if config is not None else {}
     if minutes is not None:  # they take the place of the limits that the file has
         file = {key: value for key, value in file.items() if key not in ("learning.epochs", "learning.patience")}
@@ -90,7 +94,7 @@ def fit(
         else:
             if not dry_run:
                 claim_folder(folder, overwrite)
-            run = _start(folder, given, progress, began, dry_run, overwrite, start=start)
+            run = _start(folder, given, progress, began, dry_run, overwrite, tune, start)
         if dry_run and "config" in run.metrics:
             progress.say("")
             print((json_text if as_json else tomli_w.dumps)(run.metrics["config"]).strip())
@@ -101,13 +105,7 @@ def fit(
 
 
 def _start(
-    folder: Path,
-    given: Mapping[str, Any],
-    progress: Progress,
-    began: float,
-    dry_run: bool,
-    overwrite: bool,
-    start: str | Path | None = None,
+    folder: Path, given: Mapping[str, Any], progress: Progress, began: float, dry_run: bool, overwrite: bool, tune: bool = False, start: str | Path | None = None
 ) -> Run:
     """A new run."""
     source = _source(_section(given, "data"))
@@ -121,6 +119,10 @@ def _start(
     task = kind(checked(kind.Settings, _section(given, "network"), "network"), claim.columns)
     task.prepare(Counted(source, progress))  # type: ignore[arg-type]
     learning = _learning(task, _section(given, "learning"))
+    if tune and not dry_run:
+        from wavefront.app.tuning import tune as search
+
+        search(task, source, learning, progress, began)
     torch.manual_seed(learning.seed)
     network = task.network()
     for line in start_from(start, task, network) if start is not None else ():
