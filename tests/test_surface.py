@@ -19,10 +19,11 @@ CORE = {"cell", "structure", "unfolding", "engine", "wrap", "cells"}
 MAY_IMPORT = {
     "errors": set(),
     "cell": set(),
+    "clipping": set(),
     "structure": set(),
     "cells": {"cell"},
-    "wrap": {"cell", "cells"},
-    "engine": {"cell", "structure", "unfolding"},
+    "wrap": {"cell", "cells", "clipping"},
+    "engine": {"cell", "clipping", "structure", "unfolding"},
     "unfolding": {"cell", "structure", "engine"},
     "networks": CORE,
     "inspect": CORE | {"networks"},

@@ -32,6 +32,7 @@ _HOMES = {
     "ShapeError": "wavefront.errors",
     "Tree": "wavefront.structure",
     "WavefrontError": "wavefront.errors",
+    "clip_gradient": "wavefront.clipping",
     "convert": "wavefront.networks",
     "draw": "wavefront.inspect",
     "fit": "wavefront.app.fitting",

@@ -94,6 +94,7 @@ CELLS = [
     Row("TreeLSTM", partial(cells.TreeLSTM, D, H), skips=(1, 2)),
     Row("TreeRNN", partial(cells.TreeRNN, D, H, slots=3), skips=(1, 2, 4)),
     Row("Decayed", lambda: wrap.Decayed(cells.LSTM(2 * D, H)), smooth=False),
+    Row("ClippedGradient", lambda: wrap.ClippedGradient(cells.LSTM(D, H), 1e6)),  # beyond all that flows: the laws are of true gradients
     Row("Deepened", lambda: wrap.Deepened(cells.LSTM(5, H), before=(D, 6, 5), transition=(3,), after=(5, 2))),
     Row("Deepened with shortcut", lambda: wrap.Deepened(cells.Elman(D, H), transition=(3,), shortcut=True)),
     Row("Delays", lambda: wrap.Delays(cells.Elman(2 * D + 2 * H, H), D, inputs=(0, 3), outputs=(1, 2))),

@@ -37,7 +37,7 @@ def differentiate(g: Graph, seeds: dict[Value, Value], leaves: Collection[Value]
     active: set[Value] = set()
     steps = order(seeds)
     for v in steps:
-        if v in wanted or (v.kind != "stop" and not v.logical and any(a in active for a in v.args)):
+        if v in wanted or ((v.kind != "stop" or v.attr is not None) and not v.logical and any(a in active for a in v.args)):
             active.add(v)
     sums: dict[Value, list[Value]] = {v: [s] for v, s in seeds.items()}
     pieces: dict[Value, list[tuple[int, int, Value]]] = {}
@@ -126,6 +126,9 @@ def _backward(g: Graph, v: Value, y: Value, give: Any, pieces: Any, active: set[
             give(a, part)
             if b in active:
                 give(b, op("neg", op("mul", part, v)))
+        case "stop":
+            y = op("where", op("lt", y, -v.attr), -v.attr, y)
+            give(a, op("where", op("gt", y, v.attr), v.attr, y))
         case "neg":
             give(a, op("neg", y))
         case "exp":

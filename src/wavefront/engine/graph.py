@@ -12,7 +12,7 @@ The kinds:
     sparse             oᵢ = Σₖ wᵢₖ v[sᵢₖ], a row times a prepared sparse matrix held by its nonzeros w, s [M, k]; or times its transpose
     reshape permute expand narrow cat                                views and joins of the dimensions behind the rows
     sum amax           over the last dimension, which goes
-    stop               the same value, but no gradient passes
+    stop               the same value, but no gradient passes; or, with a limit, one that is clipped to it
     torch              any operation of torch on prepared values, as it is
 """
 
@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wavefront.clipping import clip_gradient
 from wavefront.engine.products import product
 
 __all__ = ["BINARY", "COMPARE", "PRODUCTS", "UNARY", "Graph", "Unsupported", "Value", "evaluate", "needed", "order"]
@@ -222,7 +223,11 @@ class Graph:
         return self.new("amax", (a,), None, a.shape[:-1], a.rows)
 
     def stop(self, a: Value) -> Value:
-        return a if a.kind in ("const", "stop") else self.new("stop", (a,), None, a.shape, a.rows)
+        known = a.kind == "const" or (a.kind == "stop" and a.attr is None)
+        return a if known else self.new("stop", (a,), None, a.shape, a.rows)
+
+    def clip(self, a: Value, limit: float) -> Value:
+        return self.new("stop", (a,), limit, a.shape, a.rows)
 
     def torch(self, target: Callable, args: Any, values: Iterable[Value], index: int | None, shape: Iterable[int]) -> Value:
         """An operation of torch on prepared values: `args` is (args, kwargs) with a `Slot` for each of the values."""
@@ -353,7 +358,7 @@ def _apply(v: Value, env: dict[Value, Tensor], like: Tensor, rows: int) -> Any:
         case "amax":
             return a.amax(-1)
         case "stop":
-            return a.detach()
+            return a.detach() if v.attr is None else clip_gradient(a, v.attr)
         case "torch":
             target, (arguments, keywords), index = v.attr
             given = torch.utils._pytree.tree_map(lambda s: args[s.number] if isinstance(s, Slot) else s, (list(arguments), keywords))

@@ -337,6 +337,9 @@ def _same(r, a, memory_format=None):
 TRANSLATIONS["detach"] = lambda r, a: a if a.kind == "fold" else r.graph.stop(a)
 
 
+TRANSLATIONS["wavefront::clip_gradient"] = lambda r, a, limit: r.graph.clip(a, limit)
+
+
 @translation("_to_copy")
 def _to(r, a, dtype=None, **kwargs):
     if dtype is torch.bool and not a.logical:

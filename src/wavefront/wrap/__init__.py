@@ -1,5 +1,6 @@
 """Cells made from cells: each of these takes a cell, and is one."""
 
+from wavefront.wrap.clipped_gradient import ClippedGradient
 from wavefront.wrap.decayed import Decayed
 from wavefront.wrap.deepened import Deepened
 from wavefront.wrap.delays import Delays
@@ -16,6 +17,7 @@ from wavefront.wrap.weight_dropped import WeightDropped
 from wavefront.wrap.zoneout import Zoneout
 
 __all__ = [
+    "ClippedGradient",
     "Decayed",
     "Deepened",
     "Delays",
