@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Classify"]
 
 NAMES = ("label", "class", "category", "intent", "language", "lang", "topic", "sentiment", "genre", "kind", "type")
+LOGIT = 8.0  # of a label that an echo state network is to give
 NEW = "a label never trained on"
 
 
@@ -98,6 +99,11 @@ class Classify(WholeSequence):
             outputs.flatten(0, 1), targets.repeat(len(outputs)), ignore_index=-1, label_smoothing=smoothing, reduction="sum"
         )
         return each / (len(outputs) * max(1, items)), items
+
+    def wanted(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """`LOGIT` for the label that it is, else 0: as logits, these are certain, but not without limit."""
+        targets = self.targets_of(batch)
+        return LOGIT * F.one_hot(targets.clamp(min=0), self.outputs).double(), targets >= 0
 
     def decode(self, network: nn.Module, outputs: Tensor, batch: Batch) -> list[Prediction]:
         names = self.labels.symbols

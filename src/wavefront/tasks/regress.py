@@ -8,6 +8,7 @@ from math import isfinite, sqrt
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
@@ -103,6 +104,11 @@ class Regress(WholeSequence):
         """Squared error of the standardised target, each member by itself."""
         targets = ((self.targets_of(batch) - self.mean) / self.deviation).to(outputs.dtype)
         return ((outputs[..., 0] - targets) ** 2).mean(), len(targets)
+
+    def wanted(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The standardised target."""
+        targets = (self.targets_of(batch) - self.mean) / self.deviation
+        return targets[:, None], torch.ones(len(targets), dtype=torch.bool)
 
     def decode(self, network: nn.Module, outputs: Tensor, batch: Batch) -> list[Prediction]:
         return [{"value": value} for value in (outputs[..., 0].double().mean(0) * self.deviation + self.mean).tolist()]

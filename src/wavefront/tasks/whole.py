@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from math import ceil
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,7 +13,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from wavefront.errors import DataError
+from wavefront.cells import Reservoir
+from wavefront.errors import DataError, SettingsError
+from wavefront.networks import EchoSummary, Ridge
 from wavefront.networks.classifier import Committee, SequenceReadout
 from wavefront.networks.convolution import Series
 from wavefront.networks.embedding import Symbols, Words
@@ -26,12 +28,17 @@ if TYPE_CHECKING:
 
 __all__ = ["WholeSequence", "WholeSettings"]
 
+PENALTIES = tuple(10.0**k for k in range(-6, 4))  # of which generalised cross-validation takes one
+
 
 class WholeSettings(BaseModel):
     """The network of `classify` and `regress`. What is None follows from the data."""
 
     model_config = ConfigDict(extra="forbid")
 
+    kind: Literal["recurrent", "esn"] = Field(
+        "recurrent", description="a network that is trained, or an echo state network, whose readout is solved (numeric series)"
+    )
     cell: str = Field("gru", description="the cell of the recurrence, any of `wavefront cells`")
     units: int | None = Field(None, ge=1, description="units of each layer and direction")
     layers: int = Field(1, ge=1, description="bidirectional layers")
@@ -59,6 +66,12 @@ class WholeSettings(BaseModel):
     strides: tuple[int, ...] | None = Field(None, description="one a layer of convolutions: every so many steps become one")
     noise: float = Field(0.03, ge=0, description="deviation of noise on the values in training, where theirs is 1")
     stretch: float = Field(0.1, ge=0, description="deviation of the random factor of a whole series in training")
+    # esn
+    spectral_radius: float = Field(0.9, gt=0, description="of the reservoir (esn)")
+    leak: float = Field(0.5, gt=0, le=1, description="of the reservoir (esn)")
+    input_scaling: float = Field(0.5, gt=0, description="of the reservoir (esn)")
+    parts: int = Field(4, ge=1, description="the mean states over so many parts of a series are read (esn)")
+    ridge: float | None = Field(None, gt=0, description="penalty of the readout; chosen by generalised cross-validation (esn)")
 
 
 class WholeSequence(Task):
@@ -94,7 +107,11 @@ class WholeSequence(Task):
             raise DataError(f"{source.path}: {number} training rows, and not one {column} with anything in it.")
         self.input.settle()
         chosen: dict[str, Any]
-        if isinstance(self.input, SeriesInput):
+        if s.kind == "esn" and not isinstance(self.input, SeriesInput):
+            raise SettingsError(f'network.kind="esn" reads numeric series; {column} is {kind}. Leave it out.')
+        if s.kind == "esn":
+            chosen = {"units": s.units or 200, "view": self.input.view}
+        elif isinstance(self.input, SeriesInput):
             chosen = {
                 "units": s.units or 64,
                 "dropout": 0.3 if s.dropout is None else s.dropout,
@@ -119,6 +136,8 @@ class WholeSequence(Task):
 
     def training(self) -> dict[str, Any]:
         rows = self.input.rows
+        if self.settings.kind == "esn":
+            return {"epochs": 1, "batch_size": 64}
         if isinstance(self.input, SeriesInput):
             batch = max(4, min(32, rows // 4))
             updates = 1000 + 40 * self.outputs if rows < 2000 else 4000  # a few hundred series are seen a hundred times each
@@ -153,7 +172,51 @@ class WholeSequence(Task):
         return Batch(inputs, lengths, targets, examples)
 
     def network(self) -> nn.Module:
-        return Committee(self._member() for _ in range(self.settings.members))
+        make = self._reservoir if self.settings.kind == "esn" else self._member
+        return Committee(make() for _ in range(self.settings.members))
+
+    def _reservoir(self) -> Echo:
+        s = self.settings
+        cells = [
+            Reservoir(
+                self.input.features,  # type: ignore[union-attr]
+                s.units,
+                spectral_radius=s.spectral_radius,
+                leak=s.leak,
+                input_scaling=s.input_scaling,
+                bias=0.2,
+                dtype=torch.float64,
+            )
+            for _ in range(2)
+        ]
+        return Echo(EchoSummary(cells[0], self.outputs, s.parts, reverse=cells[1]))
+
+    def loss(self, network: nn.Module, batch: Batch) -> tuple[Tensor, int]:
+        if self.settings.kind == "esn":
+            return torch.zeros(()), 0  # its readout is solved, not learned
+        return super().loss(network, batch)
+
+    def solve(self, network: Any, batches: Iterable[Batch]) -> None:
+        if self.settings.kind != "esn":
+            return
+        ridge = self.settings.ridge
+        for member in network:
+            summaries = ((member.summary(batch), self.wanted(batch)) for batch in batches)
+            member.solve(((s[known], y[known]) for s, (y, known) in summaries), PENALTIES if ridge is None else [ridge])
+
+    def tunable(self) -> dict[str, tuple[float, float, bool]]:
+        if self.settings.kind != "esn":
+            return {}
+        return {
+            "spectral_radius": (0.1, 1.5, False),
+            "leak": (0.05, 1.0, True),
+            "input_scaling": (0.02, 3.0, True),
+            "ridge": (1e-6, 1e3, True),
+        }
+
+    @abstractmethod
+    def wanted(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What a readout of least squares is to give [B, outputs], and for which of the rows [B]."""
 
     def _member(self) -> SequenceReadout:
         s = self.settings
@@ -169,6 +232,26 @@ class WholeSequence(Task):
         if batch.targets is None:
             raise DataError(f"the rows have no {self.columns[self.roles[1]]}: nothing to learn from or to score against.")
         return batch.targets
+
+
+class Echo(nn.Module):
+    """An `EchoSummary` as a member of a committee: it reads what a `SeriesInput` gives, in float64."""
+
+    def __init__(self, network: EchoSummary):
+        super().__init__()
+        self.inner = network
+
+    def forward(self, lengths: Tensor, values: Tensor) -> Tensor:
+        return self.inner(values.double(), lengths)
+
+    def summary(self, batch: Batch) -> Tensor:
+        return self.inner.summary(batch.inputs["values"].double(), batch.lengths)
+
+    def solve(self, rows: Iterable[tuple[Tensor, Tensor]], penalties: Sequence[float]) -> None:
+        sums = Ridge(self.inner.features, self.inner.outputs)
+        for summary, wanted in rows:
+            sums.add(summary, wanted)
+        self.inner.take(sums.best(penalties)[1])
 
 
 def strides_for(steps: int, layers: int = 3, wanted: int = 32) -> tuple[int, ...]:
