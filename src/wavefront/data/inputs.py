@@ -11,7 +11,7 @@ from wavefront.data.readers import READERS, Options, Row, words
 from wavefront.data.readers.conll import Conll
 from wavefront.data.readers.jsonl import Jsonl, as_kind, parse
 from wavefront.data.readers.parallel import Parallel
-from wavefront.data.readers.reader import finite, lines
+from wavefront.data.readers.reader import finite, is_number, lines
 from wavefront.data.readers.text import Text
 from wavefront.data.source import open_source
 from wavefront.errors import DataError
@@ -111,7 +111,12 @@ def _in_memory(values: Iterable[Any], like: Mapping[str, Any], needed: Sequence[
 
 
 def _bare(value: Any, like: Mapping[str, Any], needed: Sequence[str], where: str) -> Row:
-    """A value that stands for the one column needed."""
+    """A value that stands for the one column needed; where numbers are, a line of them, with commas or blanks between."""
+    if isinstance(value, str) and all(like["columns"].get(name) == "number" for name in needed):
+        cells = value.replace(",", " ").split()
+        if len(cells) != len(needed) or not all(map(is_number, cells)):
+            raise DataError(f"{where}: expected {len(needed)} number(s), {', '.join(needed)}; got {value[:80]!r}.")
+        return _row(dict(zip(needed, map(float, cells))), like, needed, where)
     if len(needed) != 1:
         raise DataError(f'{where}: the model needs {", ".join(needed)}; give a JSON object with these keys: {{"{needed[0]}": ...}}.')
     if isinstance(value, str) and like["columns"].get(needed[0]) == "symbols":

@@ -17,6 +17,7 @@ from wavefront.tasks.task import Batch, Claim, Figure, Meter, Task
 from wavefront.tasks.transcribe import Transcribe
 from wavefront.tasks.translate import Translate
 from wavefront.tasks.tree import Tree
+from wavefront.tasks.watch import Watch
 
 if TYPE_CHECKING:
     from wavefront.data import Source
@@ -37,11 +38,12 @@ __all__ = [
     "Transcribe",
     "Translate",
     "Tree",
+    "Watch",
     "choose",
 ]
 
 TASKS: dict[str, type[Task]] = {
-    task.name: task for task in (Classify, Forecast, Language, Music, Regress, Tag, Transcribe, Translate, Tree)
+    task.name: task for task in (Classify, Forecast, Language, Music, Regress, Tag, Transcribe, Translate, Tree, Watch)
 }
 
 

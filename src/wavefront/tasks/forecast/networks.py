@@ -168,9 +168,10 @@ FEATURES = 32  # of each step of a horizon, from which its distribution is read
 class Paths(Forecaster):
     """Any cell as a probabilistic autoregression; forecasts are sampled paths.  [Salinas et al. 2020, arXiv:1704.04110]
 
-        o(t) = f(h(t-1), [z(t-1), whether it is there, z(t-season), covariates(t), who])        z(t) ~ z(t-season) + output(o(t))
+        o(t) = f(h(t-1), [z(t-1), whether it is there, z(t-season), covariates(t), who])        z(t) - z(t-season) ~ output(o(t))
 
-    Its first samples are around the value of a season before (of counts: around their mean). Learned from every value of window and horizon. All series are sampled with the same random numbers: no forecast depends on another.
+    (of counts: z(t) itself). Learned from every value of window and horizon. All series are sampled with the same random numbers, so that no
+    forecast depends on another.
     """
 
     def __init__(
