@@ -8,6 +8,7 @@ import torch
 
 from wavefront import Recursive, ShapeError, Tree, cells, unfold
 from wavefront.networks import LearnedTree, TreeReadout
+from wavefront.networks.learned_tree import _spans, _tree
 
 
 def scrambled(module):
@@ -208,43 +209,50 @@ def test_gradients_of_trees_are_those_of_finite_differences():
         assert torch.autograd.gradcheck(run, (x, *cell.parameters()), fast_mode=True)
 
 
-def spans(tree):
-    """(first leaf, last leaf) of every node of one nested tuple."""
-    if not isinstance(tree, tuple):
-        return {(tree, tree)}
-    below = [spans(part) for part in tree]
-    whole = set().union(*below)
-    return whole | {(min(a for a, _ in whole), max(b for _, b in whole))}
-
-
-def test_a_wrong_pair_may_cost_so_much_that_none_is_taken_or_gain_so_much_that_no_right_one_is():
+def test_a_search_among_right_pairs_finds_every_tree():
     net = scrambled(LearnedTree(cells.TreeRNN(3, 4), by="score"))
-    every = bracketings(0, 5)
+    every = [*bracketings(0, 5), *bracketings(0, 3), 0]
+    lengths = [6] * 42 + [4] * 5 + [1]
     x = torch.randn(len(every), 6, 3, dtype=torch.double)
-    given = Tree.nested(every)
-    found = net.search(x, given=given, wrong=-1e6)
-    flat = x.flatten(0, 1)
-    torch.testing.assert_close(net.score(flat, found), net.score(flat, given), rtol=1e-12, atol=1e-13)
-    assert net.score(flat, net.search(x, given=given, wrong=1e6)).isclose(net.score(flat, given)).sum() == 0
+    merges, _ = net._search(x, torch.tensor(lengths), _spans(Tree.nested(every), torch.tensor(lengths), 6))
+    found = _tree(torch.tensor(lengths).numpy(), merges)
+    ends = torch.cat([torch.zeros(1, dtype=torch.long), (2 * torch.tensor(lengths) - 1).cumsum(0)])
+    for tree, first, last in zip(every, ends[:-1], ends[1:]):
+        parent = found.parent[first:last]
+        assert same(tree, Tree(torch.where(parent < 0, -1, parent - first), found.slot[first:last]))
 
 
-def test_the_parsing_loss_is_the_margin_to_the_tree_that_is_found():
+def spans(tree):
+    """The nodes of a nested tuple whose leaves are numbered from left to right."""
+    return {tree} if not isinstance(tree, tuple) else set.union({tree}, *map(spans, tree))
+
+
+def taught(net, x, gold, wrong):
+    """The parsing loss of one sequence, in plain Python."""
+    zero, total = net.cell.initial_state(1), x.new_zeros(())
+    nodes = [(t, net.cell.step((zero, zero), x[t][None])[0]) for t in range(len(x))]
+    while len(nodes) > 1:
+        joined = [((a, b), net.cell.step((s, t), torch.zeros_like(x[:1]))[0]) for (a, s), (b, t) in pairwise(nodes)]
+        scores = [net.w(state).squeeze() for _, state in joined]
+        right = [k for k, (pair, _) in enumerate(joined) if pair in spans(gold)]
+        best = max(right, key=[float(s.detach()) for s in scores].__getitem__)
+        if others := [score for k, score in enumerate(scores) if k not in right]:
+            total = total + (wrong + torch.stack(others).max() - scores[best]).clamp(min=0)
+        nodes[best : best + 2] = [joined[best]]
+    return total
+
+
+def test_the_parsing_loss_is_that_of_plain_python():
     net = scrambled(LearnedTree(cells.TreeRNN(3, 4), by="score"))
-    golds = [((0, 1), (2, 3)), (0, ((1, 2), 3)), (0, 1)]
-    lengths = [4, 4, 2]
-    x = torch.randn(3, 4, 3, dtype=torch.double)
+    golds, lengths = [((0, 1), ((2, 3), 4)), (0, ((1, 2), 3)), (0, 1), 0], [5, 4, 2, 1]
+    x = torch.randn(4, 5, 3, dtype=torch.double)
     loss = net.parsing_loss(x, Tree.nested(golds), lengths, wrong=0.5)
-    for row, (gold, length) in enumerate(zip(golds, lengths)):
-        at = x[row, :length]
-        candidates = {
-            tree: net.score(at[torch.tensor(Tree.nested([tree]).values)], Tree.nested([tree]))[0] for tree in bracketings(0, length - 1)
-        }
-        costs = {tree: 0.5 * len(spans(tree) - spans(gold)) for tree in candidates}
-        found = net.search(x[row : row + 1, :length], given=Tree.nested([gold]), wrong=0.5)
-        mine = next(tree for tree in candidates if Tree.nested([tree]).sizes.tolist() == found.sizes.tolist() and same(tree, found))
-        torch.testing.assert_close(loss[row], (candidates[mine] + costs[mine] - candidates[gold]).clamp(min=0), rtol=1e-12, atol=1e-13)
-    loss.sum().backward()
-    assert net.w.weight.grad.abs().sum() > 0
+    want = torch.stack([taught(net, x[row, :length], gold, 0.5) for row, (gold, length) in enumerate(zip(golds, lengths))])
+    torch.testing.assert_close(loss, want, rtol=1e-12, atol=1e-13)
+    mine, theirs = (torch.autograd.grad(total.sum(), net.parameters()) for total in (loss, want))
+    for a, b in zip(mine, theirs):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+    assert (loss > 0).tolist() == [True, True, False, False]  # of two leaves there is one tree
 
 
 def same(nested, tree):

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from tasks.helpers import Rows, prepared, reloaded, scored, trained
+from wavefront import Recurrent
 from wavefront.data import open_source
+from wavefront.data.trees import parse_tree
 from wavefront.errors import DataError, SettingsError
 from wavefront.tasks import Tree, choose
 
@@ -203,3 +205,149 @@ def test_two_trees_of_an_example_come_back():
     task = prepared(Tree, source(rows, **kinds), {"tree": "left", "second": "right", "label": "relation"}, units=4)
     assert [tree.bracketed() for tree in task.decoded(task.encode(rows[0]))] == ["(a (b c))", "a"]
     assert task.row_text(rows[0], {"label": "="}) == "=\t(a (b c))\ta"
+
+
+@pytest.mark.parametrize("cell", ["lstm", "childsumtreelstm"])
+def test_a_chain_of_cells_with_one_slot_is_the_sequence_itself(cell):
+    task = prepared(Tree, source(formulas(20, 3, 0)), shape="chain", cell=cell, units=6, word_size=5, dropout=0.0)
+    tree = "(1 (0 f) (1 (- or) (1 t)))"
+    example = task.encode({"tree": tree})
+    assert (example["parent"].tolist(), [task.symbols.decode([n])[0] for n in example["symbols"]]) == ([1, 2, -1], ["f", "or", "t"])
+    network = task.network().eval()
+    outputs, _ = Recurrent(network.trees.recursive.cell)(network.reader(torch.from_numpy(example["symbols"])[None]))
+    torch.testing.assert_close(network(**task.collate([example]).inputs).nodes, network.V(outputs[0]), rtol=1e-5, atol=1e-6)
+
+
+def short_list(generator, depth):
+    """[MAX 1 [MIN 0 2 ] ], in brackets: an operation, its values one after the other, and an end."""
+    if depth == 0 or generator.random() < 0.4:
+        value = generator.randrange(3)
+        return value, str(value)
+    which, values = generator.choice([("[MIN", min), ("[MAX", max)]), []
+    text = which[0]
+    for _ in range(2):
+        value, part = short_list(generator, depth - 1)
+        values.append(value)
+        text = f"( {text} {part} )"
+    return which[1](values), f"( {text} ] )"
+
+
+@pytest.mark.learning
+def test_trees_are_found_as_they_were_taught_and_what_they_mean_with_them():
+    generator = random.Random(0)
+    kinds, columns = dict.fromkeys(("tree", "label"), "text"), {"tree": "tree", "label": "label"}
+    rows = [{"tree": text, "label": str(value)} for value, text in (short_list(generator, 3) for _ in range(500)) if "(" in text]
+    data = source(rows[100:], **kinds)
+    task = prepared(Tree, data, columns, shape="learned", units=24, word_size=8, dropout=0.0)
+    network = trained(task, data, epochs=9, rate=0.01)
+    unseen = [row | {"tree": "( " + row["tree"].replace("(", "").replace(")", "") + " )"} for row in rows[:100]]  # words alone
+    meter = scored(task, network, unseen)
+    assert meter.metrics()["accuracy_root"] > 0.9
+    predictions = task.predict(network, task.collate([task.encode(row) for row in unseen]))
+    found = [task._said(row, prediction)[0]._replace(labels=[None] * 999).bracketed() for row, prediction in zip(unseen, predictions)]
+    right = [parse_tree(row["tree"])._replace(labels=[None] * 999).bracketed() for row in rows[:100]]
+    assert sum(a == b for a, b in zip(found, right)) > 90
+
+
+@pytest.mark.parametrize("merges", ["score", "gumbel"])
+@pytest.mark.parametrize("pair", [False, True])
+def test_trees_that_are_found_are_drawn(merges, pair):
+    columns = {"tree": "a", "label": "label"} | ({"second": "b"} if pair else {})
+    rows = [{"a": "( ( x y ) z )", "b": "( z x )", "label": "u"}, {"a": "( z ( x y ) )", "b": "z", "label": "v"}]
+    data = source(rows, **dict.fromkeys(("a", "b", "label"), "text"))
+    task = prepared(Tree, data, columns, shape="learned", merges=merges, units=4)
+    network = task.network()
+    batch = task.collate([task.encode(row) for row in rows])
+    loss, items = task.loss(network, batch)
+    loss.backward()
+    assert items == 2
+    assert all(p.grad is not None for p in network.parameters())
+    predictions = task.predict(network.eval(), batch)
+    alone = [task.predict(network, task.collate([task.encode(row)]))[0] for row in rows]
+    assert [p["parent"] for p in alone] == [p["parent"] for p in predictions]
+    for row, prediction in zip(rows, predictions):
+        written = task.row_text(row, prediction).split("\t")
+        assert [parse_tree(text, penn=not pair).words.count("z") for text in written[1:]] == ([1, 1] if pair else [1])
+        assert written[0] == prediction["label"]
+    meter = task.meter()
+    meter.add(batch, predictions, 0.0, 2)
+    assert [len(shown["text"].splitlines()) for shown in meter.shown] == ([8, 6] if pair else [5, 5])
+
+
+def test_merges_by_score_need_binary_trees_to_learn_from():
+    with pytest.raises(
+        DataError, match=r"row 1 of train: network.merges=score learns from binary trees.*gumbel learns from the labels alone"
+    ):
+        prepared(Tree, source([{"tree": "(1 (0 a) (0 b) (0 c))"}]), shape="learned")
+    with pytest.raises(SettingsError, match=r"network.cell=lstm takes 1 before it; nodes of network.shape=given have 2. Cells .*treelstm"):
+        prepared(Tree, source([{"tree": "(1 (0 a) (0 b))"}]), cell="lstm")
+
+
+def test_back_down_each_node_hears_of_the_whole_tree():
+    task = prepared(Tree, source(formulas(20, 3, 0)), down="gru", units=6, word_size=5, dropout=0.0)
+    network = task.network().double().eval()
+    tree = "(1 (0 f) (1 (- or) (1 t)))"
+    outputs = [network(**task.collate([task.encode({"tree": t})]).inputs).nodes for t in (tree, tree.replace("t)", "f)"))]
+    assert ((outputs[0] - outputs[1]).abs().sum(1) > 0).all()  # without the way down the first word would not hear of the last
+
+
+def test_what_an_autoencoder_cannot_tell_is_a_loss_of_its_own():
+    rows = formulas(20, 3, 0)
+    losses = []
+    for weight in (0.0, 1.0, 2.0):
+        task = prepared(Tree, source(rows), cell="recursiveautoencoder", units=6, reconstruction=weight, dropout=0.0)
+        torch.manual_seed(0)
+        network = task.network().eval()
+        loss, _ = task.loss(network, task.collate([task.encode(row) for row in rows]))
+        losses.append(loss.item())
+    assert losses[2] - losses[1] == pytest.approx(losses[1] - losses[0], rel=1e-4)
+    assert losses[1] > losses[0]
+
+
+def test_own_vectors_are_where_words_start():
+    rows = [{"tree": f"(1 (0 {a}) (1 (0 b) (1 {c})))"} for a in ("cat", "dog") for c in ("x", "y", "z")] * 3
+    task = prepared(Tree, source(rows), vectors="own", word_size=3, units=4)
+    network = task.network()
+    with torch.no_grad():
+        task.solve(network, [task.collate([task.encode(row) for row in rows])])
+    cat, dog, b = (network.reader.table.weight[task.symbols.encode([word])[0]] for word in ("cat", "dog", "b"))
+    assert cat @ dog > 0.99 > 0.5 > cat @ b
+    assert float(cat.detach().norm()) == pytest.approx(1)
+
+
+def test_sizes_may_be_a_column_and_large_ones_are_put_together():
+    kinds, columns = {"tree": "text", "size": "number"}, {"tree": "tree", "size": "size"}
+    data = source([{"tree": "(1 (0 a) (1 b))", "size": 3.0}], **kinds)
+    assert Tree.claim(data, {"size": "size"}).columns == columns
+    task = prepared(Tree, data, columns, units=4)
+    meter = task.meter()
+    for size in (3, 16, 17, 32, 33):
+        batch = task.collate([task.encode({"tree": "(1 (0 a) (1 b))", "size": size})])
+        meter.add(batch, [{"label": "1", "probability": 1.0, "labels": ["0", "1", "1" if size < 20 else "0"]}], 0.0, 1)
+    assert meter.metrics()["accuracy_by_size"] == {"3": 1.0, "16": 1.0, "17-32": 1.0, "33-64": 1.0}
+    with pytest.raises(DataError, match="column 'size': a size is a whole number, got 'x'"):
+        task.encode({"tree": "(1 (0 a) (1 b))", "size": "x"})
+
+
+def test_a_bag_of_words_tells_what_words_tell_and_no_more():
+    words = [{"tree": f"({int('good' in text)} (0 {text}) (0 {other}))"} for text in ("good", "bad") for other in "abcdef"] * 4
+    task = prepared(Tree, source(words), units=4)
+    examples = [task.encode(row) for row in words]
+    assert task.baselines(examples, examples)["bag of words"]["accuracy_root"] == 1.0
+    order = [{"a": f"( {a} {b} )", "b": "x", "label": str(int(a < b))} for a in "abcd" for b in "abcd" if a != b] * 4
+    kinds = dict.fromkeys(("a", "b", "label"), "text")
+    pairs = prepared(Tree, source(order, **kinds), {"tree": "a", "second": "b", "label": "label"}, units=4)
+    examples = [pairs.encode(row) for row in order]
+    assert pairs.baselines(examples, examples)["bag of words"]["accuracy"] <= 0.75
+    overlap = [{"a": f"( {a} {b} )", "b": c, "label": str(int(c in (a, b)))} for a in "abcd" for b in "abcd" for c in "abcd"] * 9
+    examples = [pairs.encode(row) for row in overlap]
+    assert pairs.baselines(examples, examples)["bag of words"]["accuracy"] == 1.0  # which words are in both is seen
+
+
+def test_a_label_outside_of_the_classes_is_named_with_line_and_column(tmp_path):
+    (tmp_path / "train.txt").write_text("(1 (0 a) (1 b))\n(0 (0 a) (0 b))\n" * 5)
+    (tmp_path / "test.txt").write_text("(1 (0 a) (1 b))\n\n  (0 (0 a) (7 b))\n")
+    with pytest.raises(DataError, match=r"test.txt, line 3, column 13: the label '7' is none of network.classes: 0, 1, 2"):
+        prepared(Tree, open_source(tmp_path), {"tree": "tree"}, classes=("0", "1", "2"))
+    (tmp_path / "test.txt").write_text("(1 (0 a) (1 b))\n")
+    assert prepared(Tree, open_source(tmp_path), {"tree": "tree"}, classes=("2", "0", "1")).labels.symbols == ("0", "1", "2")

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from wavefront.errors import DataError
 
-__all__ = ["ReadTree", "from_heads", "labelled", "parse_tree", "read_trees"]
+__all__ = ["ReadTree", "TreeText", "from_heads", "labelled", "parse_tree", "read_trees"]
 
 
 class ReadTree(NamedTuple):
@@ -95,6 +95,28 @@ class ReadTree(NamedTuple):
                 todo += [(child, child == children[node][-1], False) for child in reversed(children[node])]
 
 
+class TreeText(str):
+    """The text of a tree from a file, on one line, which knows where it stood.
+
+    >>> TreeText("(2 a)", "train.txt", 3, 1).place(1)
+    'train.txt, line 3, column 2'
+    """
+
+    file: str
+    line: int  # where it begins
+    column: int | None  # None where it went over several lines
+
+    def __new__(cls, text: str, file: str, line: int, column: int | None) -> TreeText:
+        made = super().__new__(cls, text)
+        made.file, made.line, made.column = file, line, column
+        return made
+
+    def place(self, character: int | None = None) -> str:
+        """Of the tree, or of one of its characters, counted from 0."""
+        known = self.column is not None and character is not None
+        return f"{self.file}, line {self.line}" + (f", column {(self.column or 0) + (character or 0)}" if known else "")
+
+
 def empty() -> ReadTree:
     return ReadTree([], [], [], [])
 
@@ -138,23 +160,25 @@ def labelled(texts: Iterable[str]) -> bool:
         return True
 
 
-def read_trees(lines: Iterable[tuple[int, str]], where: str, penn: bool | None = None) -> Iterator[tuple[str, ReadTree]]:
+def read_trees(lines: Iterable[tuple[int, str]], where: str, penn: bool | None = None) -> Iterator[tuple[TreeText, ReadTree]]:
     """The trees of numbered lines: (its text on one line, the tree). Brackets and Newick may go over several lines, JSON has one a line."""
     kept = ((number, line) for number, line in lines if line.strip())
     head = list(islice(kept, 1000))
     stream = chain(head, kept)
     if head and head[0][1].lstrip()[:1] in ("[", "{"):
         for number, line in stream:
-            yield line.strip(), _from_json(line.strip(), f"{where}, line {number}")
+            text = TreeText(line.strip(), where, number, len(line) - len(line.lstrip()) + 1)
+            yield text, _from_json(text, f"{where}, line {number}")
     elif any(line.rstrip().endswith(";") for _, line in head):
-        text, start = "", 0
+        newick, start = "", 0
         for number, line in stream:
-            start = start if text else number
-            text += line.strip()
-            if text.endswith(";"):
-                yield text, _from_newick(text, f"{where}, line {start}")
-                text = ""
-        if text:
+            start = start if newick else number
+            newick += line.strip()
+            if newick.endswith(";"):
+                column = len(line) - len(line.lstrip()) + 1 if start == number else None
+                yield TreeText(newick, where, start, column), _from_newick(newick, f"{where}, line {start}")
+                newick = ""
+        if newick:
             raise DataError(f"{where}, line {start}: the tree that begins here has no ; at its end. Is the file cut short?")
     else:
         yield from read_brackets(stream, where, labelled(line for _, line in head) if penn is None else penn)
@@ -171,10 +195,10 @@ class Open(NamedTuple):
 
 def read_brackets(
     lines: Iterable[tuple[int, str]], where: str, penn: bool, one_line: bool = False, strict: bool = False
-) -> Iterator[tuple[str, Any]]:
+) -> Iterator[tuple[TreeText, Any]]:
     """Bracketed trees; with `strict` None for one that has a bracket without a label where there should be one."""
     tree, stack, text = empty(), [], []  # type: ignore[var-annotated]
-    bare = False
+    bare, begins = False, (0, 0)  # line and column
     for number, line in lines:
         for found in re.finditer(r"[()]|[^()\s]+", line):
             token, column = found[0], found.start() + 1
@@ -185,6 +209,7 @@ def read_brackets(
                     raise DataError(
                         f"{place}: a tree begins, but the one that began at {stack[0].place} is not closed. Is a ) missing there?"
                     )
+                begins = begins if stack else (number, column)
                 stack.append(Open(place, [], [], []))
             elif not stack:
                 what = "a ) that closes nothing" if token == ")" else f"{token!r} stands outside of all brackets"
@@ -206,7 +231,9 @@ def read_brackets(
                 if stack:
                     stack[-1].children.append(node)
                 else:
-                    yield _joined(text), None if strict and bare else tree
+                    one = begins[0] == number
+                    said = line[begins[1] - 1 : column] if one else _joined(text)
+                    yield TreeText(said, where, begins[0], begins[1] if one else None), None if strict and bare else tree
                     tree, text, bare = empty(), [], False
     if stack:
         raise DataError(f"{stack[0].place}: the tree that begins here is not closed at the end: {len(stack)} ) missing. Is it cut short?")

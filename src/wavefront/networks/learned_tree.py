@@ -13,9 +13,11 @@ from torch.utils import _pytree as pytree
 from wavefront.cell import Cell, advance, draws_wanted, map_draws, named
 from wavefront.errors import ShapeError
 from wavefront.networks.recursive import Recursive
-from wavefront.structure import Tree
+from wavefront.structure import Graph, Tree
 
 __all__ = ["LearnedTree"]
+
+Merges = list[tuple[np.ndarray, np.ndarray]]  # round by round, of each row: the place of the pair, and whether the row still took part
 
 
 class LearnedTree(nn.Module):
@@ -23,8 +25,8 @@ class LearnedTree(nn.Module):
 
         score of a pair = w · h(parent)              the first output of the cell's step on the pair
 
-    by "score"   the best pair is taken; the sum of the scores of a tree is what a max-margin loss raises for the right tree over all others:
-                 `parsing_loss`. Nothing flows back through the choice  [Socher et al. 2011, Parsing natural scenes and natural language]
+    by "score"   the best pair is taken, and nothing flows back through the choice: given trees teach it, by `parsing_loss`, or by the `margin`
+                 between the scores of whole trees  [Socher et al. 2011, Parsing natural scenes and natural language with recursive neural networks]
     by "gumbel"  in training a pair is drawn by the softmax of the scores, and the gradient passes as if the states had been mixed by it
                  (straight-through, at `temperature`); in eval mode the best is taken  [Choi et al. 2018, arXiv:1707.02786, section 3.2]
 
@@ -57,76 +59,48 @@ class LearnedTree(nn.Module):
         outputs, root = Recursive(self.cell)(_flat(x, length), tree)
         return root, tree, self._sums(outputs, tree)
 
-    @torch.no_grad()
-    def search(self, x: Tensor, lengths: Any = None, given: Tree | None = None, wrong: float = 0.0) -> Tree:
-        """The trees that are found when the best pair is taken; each pair that is no node of the `given` trees scores so much higher."""
+    def search(self, x: Tensor, lengths: Any = None) -> Tree:
+        """The trees that are found when the best pair is taken, without gradients."""
         length = self._lengths(x, lengths)
-        batch, steps = x.shape[:2]
-        rows = torch.arange(batch, device=x.device)
-        missing = self.cell.initial_state(batch * steps)
-        leaves, _ = self._step((missing, missing), _known(x, length).flatten(0, 1))
-        parts, spec = pytree.tree_flatten(leaves)
-        # every state that is ever made: the leaves, then two pairs a round, some of which become nodes
-        made = [leaf.new_zeros(batch, steps + max(0, steps - 1) + 2 * steps, *leaf.shape[1:]) for leaf in parts]
-        for table, leaf in zip(made, parts):
-            table[:, :steps] = leaf.unflatten(0, (batch, steps))
-        right = None if given is None else _spans(given, length, steps).to(x.device)
+        return _tree(length.cpu().numpy(), self._search(x, length, None)[0])
 
-        def joined(left: Tensor, right_: Tensor) -> tuple[list[Tensor], Tensor]:
-            """States and scores of the parents of pairs of states [B, n]."""
-            pair = (pytree.tree_unflatten([table[rows[:, None], which].flatten(0, 1) for table in made], spec) for which in (left, right_))
-            state, output = self._step(tuple(pair), x.new_zeros(left.numel(), x.shape[2]))
-            return [leaf.unflatten(0, left.shape) for leaf in pytree.tree_leaves(state)], self.w(output).view(left.shape)
+    def parsing_loss(self, x: Tensor, given: Tree, lengths: Any = None, wrong: float = 1.0) -> Tensor:
+        """How far `search` is from finding the given binary trees, choice by choice: [B].
 
-        def judged(scores: Tensor, first: Tensor, last: Tensor) -> Tensor:
-            return scores if right is None else scores + wrong * (~right[rows[:, None], first, last]).to(scores)
+            L = Σ over choices  max(0, wrong + best score of a pair that is no node of the given tree - best score of one that is)
 
-        places = torch.arange(steps, device=x.device)
-        here, first, last = (
-            places.repeat(batch, 1) for _ in range(3)
-        )  # at each place: the state that is there, and which leaves are below it
-        fresh, merges = steps, []
-        states, scores = joined(here[:, :-1], here[:, 1:])
-        for table, leaf in zip(made, states):
-            table[:, fresh : fresh + steps - 1] = leaf
-        pair, fresh = fresh + places[: steps - 1].repeat(batch, 1), fresh + steps - 1
-        scores = judged(scores, first[:, :-1], last[:, 1:])
-        for left in range(steps, 1, -1):  # places that are looked at
-            there = places[1:left] < (length - (steps - left))[:, None]
-            place = scores.masked_fill(~there, -torch.inf).argmax(1)
-            merges.append((place.cpu().numpy(), there[:, 0].cpu().numpy()))
-            here = here.scatter(1, place[:, None], pair.gather(1, place[:, None]))
-            last = last.scatter(1, place[:, None], last.gather(1, place[:, None] + 1))
-            here, first, last = (_without(v, place + 1) for v in (here, first, last))
-            if left == 2:
-                break
-            pair, scores = (_without(v, place) for v in (pair, scores))
-            touched = torch.stack([(place - 1).clamp(min=0), place.clamp(max=left - 3)], 1)  # the pairs that the new node is in
-            states, new = joined(here.gather(1, touched), here.gather(1, touched + 1))
-            for table, leaf in zip(made, states):
-                table[:, fresh : fresh + 2] = leaf
-            pair = pair.scatter(1, touched, torch.arange(fresh, fresh + 2, device=x.device).repeat(batch, 1))
-            scores = scores.scatter(1, touched, judged(new, first.gather(1, touched), last.gather(1, touched + 1)))
-            fresh += 2
-        return _tree(length.cpu().numpy(), merges)
+        where the choices before were right. The margin is that of Socher et al. 2011, between the two best pairs instead of between two whole trees:
+        the sum of a tree's scores may be the highest of all and the greedy search for it still go wrong.  [Collins and Roark 2004, section 3]
+        """
+        length = self._lengths(x, lengths)
+        merges, rivals = self._search(x, length, _spans(given, length, x.shape[1]).to(x.device))
+        tree = _tree(length.cpu().numpy(), merges)
+        # the given trees, and beside them the parents that the wrong pairs would have: a graph, unfolded at once
+        first = np.concatenate([[0], np.cumsum(2 * length.cpu().numpy() - 1)])
+        row = np.concatenate([rows for rows, _, _ in rivals]) if rivals else np.zeros(0, np.int64)
+        pairs = np.concatenate([pair for _, pair, _ in rivals]) if rivals else np.zeros((0, 2), np.int64)
+        right = (
+            torch.from_numpy(np.concatenate([taken for _, _, taken in rivals]) + first[row]) if rivals else torch.zeros(0, dtype=torch.long)
+        )
+        child, extra = np.flatnonzero(tree.parent.numpy() >= 0), tree.nodes + np.arange(len(row))
+        of_node = torch.empty_like(tree.row).index_copy(0, tree.order, tree.row).numpy()
+        graph = Graph(
+            np.concatenate([child, (pairs + first[row][:, None]).flatten()]),
+            np.concatenate([tree.parent.numpy()[child], extra.repeat(2)]),
+            tree.nodes + len(row),
+            np.concatenate([tree.slot.numpy()[child], np.tile([0, 1], len(row))]),
+            np.concatenate([of_node, row]),
+            tree.rows,
+            ends=tree.roots,
+        )
+        outputs, _ = Recursive(self.cell)(F.pad(tree.at_leaves(_flat(x, length)), (0, 0, 0, len(row))), graph)
+        scores = self.w(outputs)[:, 0]
+        short = (wrong + scores[tree.nodes :] - scores[right.to(x.device)]).clamp(min=0)
+        return short.new_zeros(tree.rows).index_add(0, torch.from_numpy(row).to(x.device), short)
 
     def score(self, x: Tensor, tree: Tree) -> Tensor:
         """The sum of the scores of given trees [trees]; x [leaves, inputs] or [nodes, inputs] as in `Recursive`."""
         return self._sums(Recursive(self.cell)(x, tree)[0], tree)
-
-    def parsing_loss(self, x: Tensor, given: Tree, lengths: Any = None, wrong: float = 1.0) -> Tensor:
-        """How far the given binary trees are from scoring higher than any other by `wrong` for each node that is wrong: [B].
-
-            L = max(0, max over trees (score(tree) + wrong · nodes of it that are not in the given one) - score(given))
-
-        where the highest is the one that `search` finds.  [Socher et al. 2011, eq. 4-7; Taskar et al. 2004]
-        """
-        length = self._lengths(x, lengths)
-        flat, steps = _flat(x, length), x.shape[1]
-        found = self.search(x, length, given, wrong)
-        spans = _spans(found, length, steps)
-        missed = (spans & ~_spans(given, length, steps)).flatten(1).sum(1).to(x)
-        return self.margin(self.score(flat, found), self.score(flat, given), wrong * missed)
 
     @staticmethod
     def margin(best: Tensor, given: Tensor, wrong: Tensor | float = 1.0) -> Tensor:
@@ -135,6 +109,57 @@ class LearnedTree(nn.Module):
         L = max(0, score(found) + wrong - score(given))                                             [Socher et al. 2011, eq. 6-7]
         """
         return (best + wrong - given).clamp(min=0)
+
+    @torch.no_grad()
+    def _search(self, x: Tensor, length: Tensor, right: Tensor | None) -> tuple[Merges, list[tuple[np.ndarray, np.ndarray, np.ndarray]]]:
+        """The best pair is taken, again and again; of the `right` spans [B, T, T] alone, where they are given: then also, for each choice where
+        there was a wrong pair, its row, the best wrong pair, and the node that was made instead, as numbers of the tree.
+        """
+        batch, steps = x.shape[:2]
+        rows = torch.arange(batch, device=x.device)
+        missing = self.cell.initial_state(batch * steps)
+        leaves, _ = self._step((missing, missing), _known(x, length).flatten(0, 1))
+        parts, spec = pytree.tree_flatten(leaves)
+        # every state that is ever made: the leaves, all pairs of them, then two pairs a round; some of the pairs become nodes
+        made = [leaf.new_zeros(batch, 4 * steps, *leaf.shape[1:]) for leaf in parts]
+
+        def joined(left: Tensor, beside: Tensor, fresh: int) -> Tensor:
+            """Scores of the parents of pairs of states [B, n]; the parents' states are kept from number `fresh` on."""
+            pair = [pytree.tree_unflatten([table[rows[:, None], which].flatten(0, 1) for table in made], spec) for which in (left, beside)]
+            state, output = self._step(tuple(pair), x.new_zeros(left.numel(), x.shape[2]))
+            for table, leaf in zip(made, pytree.tree_leaves(state)):
+                table[:, fresh : fresh + left.shape[1]] = leaf.unflatten(0, left.shape)
+            return self.w(output).view(left.shape)
+
+        for table, leaf in zip(made, parts):
+            table[:, :steps] = leaf.unflatten(0, (batch, steps))
+        places = torch.arange(steps, device=x.device)
+        # at each place: which state is there, its node's number in the tree, and the first and the last leaf below it
+        here, name, first, last = (places.repeat(batch, 1) for _ in range(4))
+        fresh, merges, rivals = steps, [], []
+        scores, pair = joined(here[:, :-1], here[:, 1:], fresh), fresh + places[: steps - 1].repeat(batch, 1)
+        fresh += steps - 1
+        for left in range(steps, 1, -1):  # places that are looked at
+            there = places[1:left] < (length - (steps - left))[:, None]
+            allowed = there if right is None else there & right[rows[:, None], first[:, :-1], last[:, 1:]]
+            place = scores.masked_fill(~allowed, -torch.inf).argmax(1)
+            made_now = length + (steps - left)
+            if right is not None and (other := (there & ~allowed).any(1)).any():
+                rival = scores.masked_fill(~there | allowed, -torch.inf).argmax(1, keepdim=True)
+                two = torch.cat([name.gather(1, rival), name.gather(1, rival + 1)], 1)
+                rivals.append((rows[other].cpu().numpy(), two[other].cpu().numpy(), made_now[other].cpu().numpy()))
+            merges.append((place.cpu().numpy(), there[:, 0].cpu().numpy()))
+            at = place[:, None]
+            here, name = here.scatter(1, at, pair.gather(1, at)), name.scatter(1, at, made_now[:, None])
+            last = last.scatter(1, at, last.gather(1, at + 1))
+            here, name, first, last = (_without(v, place + 1) for v in (here, name, first, last))
+            if left > 2:
+                pair, scores = (_without(v, place) for v in (pair, scores))
+                touched = torch.stack([(place - 1).clamp(min=0), place.clamp(max=left - 3)], 1)  # the pairs that the new node is in
+                scores = scores.scatter(1, touched, joined(here.gather(1, touched), here.gather(1, touched + 1), fresh))
+                pair = pair.scatter(1, touched, torch.arange(fresh, fresh + 2, device=x.device).repeat(batch, 1))
+                fresh += 2
+        return merges, rivals
 
     def _drawn(self, x: Tensor, length: Tensor) -> tuple[Any, Tree, Tensor]:
         """Pairs drawn by the softmax of their scores, with a gradient to the scores."""
@@ -237,7 +262,7 @@ def _spans(trees: Tree, length: Tensor, steps: int) -> Tensor:
     return found
 
 
-def _tree(lengths: np.ndarray, merges: list[tuple[np.ndarray, np.ndarray]]) -> Tree:
+def _tree(lengths: np.ndarray, merges: Merges) -> Tree:
     """The trees that merges at places (and whether each row still took part) make; leaves first, from left to right."""
     batch, steps = len(lengths), int(max(lengths, default=1))
     rows = np.arange(batch)

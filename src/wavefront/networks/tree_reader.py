@@ -60,8 +60,8 @@ class GivenTrees(nn.Module):
 class LearnedTrees(nn.Module):
     """`LearnedTree` over the words, the given trees' leaves from left to right.
 
-    by "score"   the given trees, which have to be binary, teach: in training they are what is read, and the loss makes them score higher than
-                 all others; in eval mode trees are found from the words alone
+    by "score"   the given trees, which have to be binary, teach: in training they are what is read, and the loss, for each choice, lets their pairs
+                 score higher than all others; in eval mode trees are found from the words alone
     by "gumbel"  of what is given the words are all that counts
     """
 
@@ -80,7 +80,8 @@ class LearnedTrees(nn.Module):
         padded = nn.utils.rnn.pad_sequence(flat.split(lengths), batch_first=True)
         if self.training and self.learned.by == "score":
             h, _ = Recursive(self.learned.cell)(x, tree)
-            return TreeStates(h[tree.roots.to(h.device)], h, None, self.learned.parsing_loss(padded, tree, lengths).mean())
+            choices = max(1, tree.nodes - len(tree.leaves))
+            return TreeStates(h[tree.roots.to(h.device)], h, None, self.learned.parsing_loss(padded, tree, lengths).sum() / choices)
         if self.training:
             root, found, _ = self.learned(padded, lengths)
             return TreeStates(_output(root), None, found, None)
@@ -129,10 +130,13 @@ class TreeReader(nn.Module):
 
 
 class TreePairs(TreeReader):
-    """Scores of how two trees relate, from their roots a and b:  o = V tanh(C [a, b, a - b, a ⊙ b] + d) + c
+    """Scores of how two trees relate, from their roots a and b:  o = V tanh(C [a, b, a - b, a ⊙ b] + d [+ aᵀ T b]) + c
 
-    [Bowman et al. 2015, arXiv:1406.1827, section 3, with a layer of comparison; difference and product as in Mou et al. 2016]
-    symbols and parent as in `TreeReader`; the trees stand in pairs, one after the other -> `TreeScores` of the pairs. `compare` units compare.
+    [Bowman et al. 2015, arXiv:1406.1827, section 3; difference and product as in Mou et al. 2016]
+    symbols and parent as in `TreeReader`; the trees stand in pairs, one after the other -> `TreeScores` of the pairs.
+
+    compare  units that compare
+    tensor   whether they see all products of a number of a and one of b, as in the tensor layer of the paper: T [compare, outputs, outputs]
 
     >>> from wavefront import cells
     >>> net = TreePairs(Symbols([0, 0, 5, 3], 4), GivenTrees(cells.TreeLSTM(4, 6)), outputs=7, compare=5)
@@ -140,12 +144,17 @@ class TreePairs(TreeReader):
     torch.Size([1, 7])
     """
 
-    def __init__(self, reader: Symbols, trees: GivenTrees | LearnedTrees, outputs: int, compare: int, dropout: float = 0.0):
+    def __init__(
+        self, reader: Symbols, trees: GivenTrees | LearnedTrees, outputs: int, compare: int, dropout: float = 0.0, tensor: bool = False
+    ):
         super().__init__(reader, trees, outputs, dropout)
         self.C, self.V = nn.Linear(4 * trees.outputs, compare), nn.Linear(compare, outputs)
+        self.T = nn.Linear(trees.outputs, compare * trees.outputs, bias=False) if tensor else None
 
     def forward(self, symbols: Tensor, parent: Tensor) -> TreeScores:
         roots, _, found, loss = self.states(symbols, parent)
         a, b = roots.unflatten(0, (-1, 2)).unbind(1)
-        compared = self.C(F.dropout(torch.cat([a, b, a - b, a * b], -1), self.dropout, self.training)).tanh()
-        return TreeScores(self.V(compared), None, found, loss)
+        compared = self.C(F.dropout(torch.cat([a, b, a - b, a * b], -1), self.dropout, self.training))
+        if self.T is not None:
+            compared = compared + (self.T(b).unflatten(-1, (-1, a.shape[-1])) @ a.unsqueeze(-1)).squeeze(-1)
+        return TreeScores(self.V(compared.tanh()), None, found, loss)

@@ -26,6 +26,10 @@ class TreeSettings(BaseModel):
         "random", description="where vectors of symbols start: at random, or (own) from which ones stand together in the training data"
     )
     compare: int = Field(100, ge=1, description="units that compare two trees")
+    tensor: bool | None = Field(
+        None,
+        description="two trees are compared by all products of their numbers too, as in the paper of rntn; None: where the cell is rntn",
+    )
     dropout: float | None = Field(None, ge=0, lt=1, description="of vectors of symbols, and of states before they are read out")
     shape: Literal["given", "balanced", "chain", "learned"] = Field(
         "given",
@@ -38,6 +42,10 @@ class TreeSettings(BaseModel):
         " alone (gumbel)",
     )
     labels: Literal["nodes", "root"] = Field("nodes", description="learn from every label in a tree, or from that of the root alone")
+    classes: tuple[str, ...] | None = Field(
+        None,
+        description="the labels that there are; another one, in any split, is an error that says where. None: those of the training data",
+    )
     reconstruction: float = Field(0.1, ge=0, description="weight of the error of a recursive autoencoder, beside the loss of its labels")
     penn: bool | None = Field(None, description="whether a bracket begins with its label")
     rare: float = Field(0.25, ge=0, description="a symbol seen n times is taken for an unknown one with probability rare / (rare + n)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice, pairwise
@@ -16,7 +17,7 @@ from torch.nn import functional as F
 
 from wavefront.cell import Cell
 from wavefront.data import Labels, Vocabulary
-from wavefront.data.trees import ReadTree, from_heads, labelled, parse_tree
+from wavefront.data.trees import ReadTree, TreeText, from_heads, labelled, parse_tree
 from wavefront.errors import DataError, SettingsError
 from wavefront.networks.embedding import Symbols
 from wavefront.networks.tree_reader import GivenTrees, LearnedTrees, TreePairs, TreeReader, TreeScores
@@ -55,7 +56,7 @@ class Tree(Task):
     def __init__(self, settings: BaseModel | Mapping[str, Any] | None, columns: Mapping[str, str]):
         super().__init__(settings, columns)
         self.symbols, self.labels, self.arity = Vocabulary([]), Labels([]), 2
-        self.rows = 0
+        self.count = 0
 
     @property
     def pairs(self) -> bool:
@@ -111,7 +112,7 @@ class Tree(Task):
             if target is None:
                 raise DataError(f"{where}: no label. Every row to learn from needs one: {self._expected()}.")
             labels[target] += 1
-            self.rows += 1
+            self.count += 1
             for tree in trees:
                 words.update(word for word in tree.words if word is not None)
                 if not self.pairs and s.labels == "nodes":
@@ -122,14 +123,19 @@ class Tree(Task):
                         f"{where}: network.merges=score learns from binary trees with words at the leaves, this is none."
                         " network.merges=gumbel learns from the labels alone."
                     )
-        if not self.rows:
+        if not self.count:
             raise DataError(f"{source.path}: there is no tree in train.")
         self.symbols, self.labels = Vocabulary.of(words, max_size=s.largest_vocabulary), Labels.of(labels)
+        if s.classes is not None:
+            self.labels = Labels(sorted(s.classes), [labels[name] for name in sorted(s.classes)])
+            for split in source.splits:
+                self._check_labels(source, split)
         self.arity = 2 if s.shape != "given" else int(arity)
         self._check_slots(s.cell)
         self.settings = s.model_copy(
             update={
                 "cell": s.cell or ("treelstm" if self.arity <= 2 else "childsumtreelstm"),
+                "tensor": s.cell == "rntn" if s.tensor is None else s.tensor,
                 "units": s.units or (100 if len(self.symbols) > 1000 else 64),
                 "word_size": s.word_size or about(4 * len(self.symbols) ** 0.5, 16, 128),
                 "dropout": s.dropout
@@ -146,8 +152,8 @@ class Tree(Task):
         trees = 600_000 if self.pairs else 150_000  # that are seen in training; how two relate takes longer
         return {
             "learning_rate": 2e-3,
-            "batch_size": 25 if self.rows < 20_000 else 64,
-            "epochs": max(5, min(60 if self.pairs else 40, -(-trees // max(1, self.rows)))),
+            "batch_size": 25 if self.count < 20_000 else 64,
+            "epochs": max(5, min(60 if self.pairs else 40, -(-trees // max(1, self.count)))),
             "weight_decay": 0.01,
             "clip_norm": 5.0,
             "average": 0.998,
@@ -161,14 +167,14 @@ class Tree(Task):
             "symbols": self.symbols.to_json(),
             "labels": self.labels.to_json(),
             "arity": self.arity,
-            "rows": self.rows,
+            "count": self.count,
         }
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Tree:
         task = cls(validated(cls.Settings, state["settings"]), state["columns"])
         task.symbols, task.labels = Vocabulary.from_json(state["symbols"]), Labels(**state["labels"])
-        task.arity, task.rows = state["arity"], state["rows"]
+        task.arity, task.count = state["arity"], state["count"]
         return task
 
     def encode(self, row: Mapping[str, Any]) -> Example:
@@ -224,7 +230,7 @@ class Tree(Task):
             raise SettingsError("network.down goes back over trees that are given: network.shape is given, balanced or chain.")
         trees = LearnedTrees(cell, s.merges) if s.shape == "learned" else GivenTrees(cell, down)
         if self.pairs:
-            return TreePairs(reader, trees, len(self.labels), s.compare, s.dropout or 0.0)
+            return TreePairs(reader, trees, len(self.labels), s.compare, s.dropout or 0.0, bool(s.tensor))
         return TreeReader(reader, trees, len(self.labels), s.dropout or 0.0)
 
     def solve(self, network: nn.Module, batches: Iterable[Batch]) -> None:
@@ -348,6 +354,20 @@ class Tree(Task):
         if value is None or value == "" or isinstance(value, list):
             return None if self.pairs else trees[0].labels[trees[0].parent.index(-1)]
         return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+    def _check_labels(self, source: Source, split: str) -> None:
+        """Every label is one of the classes that were named."""
+        for number, row in enumerate(source.rows(split), 1):
+            trees = self._read(row)
+            target = self._target(row, trees)
+            said = [] if self.pairs else [label for tree in trees for label in tree.labels if label is not None]
+            for label in [*said, *([] if target is None else [target])]:
+                if label not in self.labels:
+                    text, place = row.get(self.columns.get("tree", "")), f"{source.path}, row {number} of {split}"
+                    if isinstance(text, TreeText):
+                        found = re.search(rf"\(\s*({re.escape(label)})(?=[\s()])", text)
+                        place = text.place(found.start(1) if found else None)
+                    raise DataError(f"{place}: the label {label!r} is none of network.classes: {', '.join(self.labels.symbols)}.")
 
     def _size(self, row: Mapping[str, Any], trees: Sequence[ReadTree]) -> int:
         """What accuracy_by_size goes by."""
