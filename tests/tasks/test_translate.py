@@ -89,11 +89,10 @@ def test_a_batch_is_translated_as_each_source_alone(sounding):
     "how",
     [
         {"attention": "none"},
-        {"attention": "additive", "feeding": True},
-        {"attention": "location", "bridge": "learned"},
-        {"attention": "monotonic", "bridge": "none"},
-        {"copying": True, "decoder_layers": 2, "dropout": 0.2},
-        {"tied": True, "smoothing": 0.1, "cell": "gru"},
+        {"attention": "location", "bridge": "learned", "feeding": True},
+        {"attention": "monotonic", "bridge": "none", "cell": "gru"},
+        {"copying": True, "tied": False, "decoder_layers": 2, "dropout": 0.2},
+        {"attention": "dot", "decoder_units": 24, "symbol_size": 24, "tied": True, "smoothing": 0.1},
     ],
     ids=str,
 )

@@ -28,6 +28,7 @@ from wavefront.data import Source, Store
 from wavefront.errors import DataError, TrainingError
 from wavefront.learning import Interrupted, Log, Outcome, Settings, Trainer, read_log, save_weights, write_whole
 from wavefront.tasks import Batch, Task
+from wavefront.tasks.task import in_row
 
 __all__ = ["Counted", "Job"]
 
@@ -95,14 +96,20 @@ class Job:
         for split in self.task.splits(self.source):
             folder = self.folder / "work" / split
             if not (folder / "store.json").exists():
-                rows = self.progress.counting(self.task.rows(self.source, split), f"encoding {split}")
-                Store.build(folder, (self.task.encode(row) for row in rows))
+                Store.build(folder, self._examples(split))
             store = Store.open(folder)
             if len(store):
                 stores[split] = store
         if "train" not in stores:
             raise DataError(f"{self.source.path}: there is no row to train on.")
         return stores
+
+    def _examples(self, split: str) -> Iterator[dict[str, Any]]:
+        rows = self.progress.counting(self.task.rows(self.source, split), f"encoding {split}")
+        for number, row in enumerate(rows, 1):
+            with in_row(self.source, number, split):
+                example = self.task.encode(row)
+            yield example
 
     def _facts(self) -> dict[str, Any]:
         """What metrics.json says of the run besides its scores."""

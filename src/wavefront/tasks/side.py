@@ -71,8 +71,8 @@ class Side:
         """All were seen: what to cut into is decided, and what there is counted. `texts` gives the training values again, to learn subwords."""
         n, different = self._words.total(), len(self._words)
         short = sum(len(word) * count for word, count in self._words.items()) <= 3 * n
-        spelled = n >= 5 * different and different <= 1000 and short  # few short symbols, again and again: phonemes, say
         several = n >= 2 * self.rows
+        spelled = several and n >= 5 * different and different <= 1000 and short  # few short symbols, again and again: phonemes, say
         self.sentences = several and not spelled
         if self.pieces is None:
             if self._listed or spelled:

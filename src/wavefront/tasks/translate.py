@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from wavefront.cell import Cell
+from wavefront.data import UNKNOWN
 from wavefront.errors import DataError, SettingsError
 from wavefront.generative import Autoregressive, Categorical, Copying, beam_search
 from wavefront.generative.smoothing import smoothed_loss
@@ -268,6 +269,7 @@ class Translate(Pairs):
             n_best=self.search.n_best,
             length_penalty=self.settings.length_penalty,
             max_length=2 * self.target.longest + 10,
+            without=(UNKNOWN,),
             **outputs._asdict(),
         )
         predictions = [self.prediction(candidates) for candidates in found]
