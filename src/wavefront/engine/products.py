@@ -58,6 +58,7 @@ def product(x: Tensor, w: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def _product(x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
+    w = w if w.is_contiguous() or w.t().is_contiguous() else w.contiguous()  # of a part of a larger matrix oneDNN is a thousand times slower
     if not is_lowered():
         return _onednn()(x, w.t(), bias, "none", [], "")
     y = _onednn()(x.bfloat16(), w.t().bfloat16(), None, "none", [], "").float()
