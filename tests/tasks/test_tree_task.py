@@ -1,12 +1,16 @@
 """tree: labels at roots, at nodes and of pairs; what is learned, what is counted, what is refused."""
 
+import contextlib
 import random
+import sys
 
 import pytest
 import torch
 
 from tasks.helpers import Rows, prepared, reloaded, scored, trained
 from wavefront import Recurrent
+from wavefront.app.cli import main
+from wavefront.app.fitting import fit
 from wavefront.data import open_source
 from wavefront.data.trees import parse_tree
 from wavefront.errors import DataError, SettingsError
@@ -205,6 +209,23 @@ def test_two_trees_of_an_example_come_back():
     task = prepared(Tree, source(rows, **kinds), {"tree": "left", "second": "right", "label": "relation"}, units=4)
     assert [tree.bracketed() for tree in task.decoded(task.encode(rows[0]))] == ["(a (b c))", "a"]
     assert task.row_text(rows[0], {"label": "="}) == "=\t(a (b c))\ta"
+    assert task.drawn(rows[0], {"label": "="}) == "=\n·\n├─ a\n└─ ·\n   ├─ b\n   └─ c\na"
+
+
+def test_from_files_to_trees_that_are_drawn_in_the_terminal_and_in_the_report(tmp_path, capsys):
+    for split, count, seed in (("train", 40, 0), ("test", 10, 1)):
+        (tmp_path / f"{split}.txt").write_text("\n".join(row["tree"] for row in formulas(count, 3, seed)) + "\n")
+    run = fit(tmp_path, task="tree", out=tmp_path / "run", epochs=1, quiet=True, set={"network.units": 8})
+    assert {"accuracy_root", "accuracy_nodes", "accuracy_by_size", "loss", "examples"} == set(run.metrics["test"])
+    assert set(run.metrics["baselines"]) == {"most frequent label", "bag of words"}
+    assert "├─" in (tmp_path / "run/report.html").read_text()
+    capsys.readouterr()
+    for arguments, lines in (([], 1), (["--explain"], 5)):
+        sys.argv = ["wavefront", "predict", str(tmp_path / "run"), str(tmp_path / "one.txt"), *arguments]
+        (tmp_path / "one.txt").write_text("(1 (1 t) (1 (- or) (0 f)))\n")
+        with contextlib.suppress(SystemExit):
+            main()
+        assert len(capsys.readouterr().out.splitlines()) == lines
 
 
 @pytest.mark.parametrize("cell", ["lstm", "childsumtreelstm"])

@@ -179,10 +179,10 @@ def predict(
         int | None, typer.Option(min=1, help="Beams of the search, where sequences are written.  [default: as trained]", show_default=False)
     ] = None,
     n_best: Annotated[int, typer.Option(min=1, help="So many candidates for each input, with their log-probabilities.")] = 1,
-    explain: Annotated[bool, typer.Option("--explain", help="Where the network looked, as a picture.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="A picture of where the network looked, or of the tree.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Predict for every input: one readable line each, or one JSON object each, in their order.
+    """Predict for every input: one readable line each, or one JSON object each, in their order. On a terminal trees are drawn.
 
     A text file is one input a line; CSV, JSONL, CoNLL and the other formats are read as in training, labels not needed.
 
@@ -196,8 +196,10 @@ def predict(
 
     model = load(run)
     at_once = 1 if inputs == "-" and sys.stdin.isatty() else model.task.at_once
+    pictures = explain or (sys.stdout is not None and sys.stdout.isatty())
+    told = model.task.drawn if pictures else model.task.row_text
     for row, prediction in model.predictions(inputs, at_once, num_beams, n_best, explain):
-        _out(_line(prediction) if as_json else model.task.row_text(row, prediction))
+        _out(_line(prediction) if as_json else told(row, prediction))
         if at_once == 1 and sys.stdout is not None:
             sys.stdout.flush()  # whoever reads along sees it now
 

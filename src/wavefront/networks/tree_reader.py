@@ -71,7 +71,7 @@ class LearnedTrees(nn.Module):
 
     @property
     def outputs(self) -> int:
-        return self.learned.cell.outputs  # type: ignore[return-value]
+        return self.learned.cell.outputs
 
     def forward(self, x: Tensor, words: Tensor, tree: Tree) -> TreeStates:
         row = torch.empty_like(tree.row).index_copy(0, tree.order, tree.row)[words.cpu()]

@@ -302,6 +302,10 @@ class Task(ABC):
     def row_text(self, row: Mapping[str, Any], prediction: Prediction) -> str:
         """One readable line for a row and what was predicted for it."""
 
+    def drawn(self, row: Mapping[str, Any], prediction: Prediction) -> str:
+        """The same for a terminal: over several lines, where these show more."""
+        return self.row_text(row, prediction)
+
     @abstractmethod
     def figures(self, meter: Any) -> list[Figure]:
         """What the report shows of a scored split."""

@@ -225,7 +225,7 @@ class Tree(Task):
         s = self.settings
         reader = Symbols([0, 0, *self.symbols.counts], s.word_size or 1, s.rare)
         cell = self._cell(s.cell or "treelstm", s.word_size or 1, s.units or 1)
-        down = None if s.down is None else cell_maker(s.down)(cell.outputs, s.units or 1)  # type: ignore[arg-type]
+        down = None if s.down is None else cell_maker(s.down)(cell.outputs, s.units or 1)
         if down is not None and s.shape == "learned":
             raise SettingsError("network.down goes back over trees that are given: network.shape is given, balanced or chain.")
         trees = LearnedTrees(cell, s.merges) if s.shape == "learned" else GivenTrees(cell, down)
@@ -290,7 +290,7 @@ class Tree(Task):
 
     def drawn(self, row: Mapping[str, Any], prediction: Prediction) -> str:
         """The trees with the labels of their nodes, a node a line."""
-        return "\n".join(tree.drawn() for tree in self._said(row, prediction))
+        return "\n".join([*([prediction["label"]] if self.pairs else []), *(tree.drawn() for tree in self._said(row, prediction))])
 
     def figures(self, meter: Any) -> list[Figure]:
         return meter.figures()
@@ -315,8 +315,8 @@ class Tree(Task):
         """The symbols of each tree, left to right."""
         for batch in batches:
             for example in batch.examples:
-                ends = np.flatnonzero(example["parent"] < 0)[:-1] + 1 if self.pairs else []
-                yield from (symbols[symbols > 0] for symbols in np.split(example["symbols"], ends))
+                roots = np.flatnonzero(example["parent"] < 0)
+                yield from (symbols[symbols > 0] for symbols in np.split(example["symbols"], roots[:-1] + 1))
 
     def _cell(self, name: str, inputs: int, units: int) -> Cell[Any]:
         kind: Any = cell_maker(name)
@@ -329,7 +329,7 @@ class Tree(Task):
             return
         slots = self._cell(name, 4, 4).slots
         needed = 1 if self.settings.shape == "chain" else self.arity
-        if (slots != "any" and slots < needed) or (self.settings.shape == "learned" and slots != 2):
+        if (isinstance(slots, int) and slots < needed) or (self.settings.shape == "learned" and slots != 2):
             fitting = (
                 "treelstm, treernn, rntn, mvrnn" if needed == 2 else "treelstm, treernn, or, for any number, childsumtreelstm, treegru"
             )
