@@ -19,6 +19,7 @@ from wavefront.networks.encoder_decoder import Encoded, EncoderDecoder
 from wavefront.networks.grid import FourCorners, FourSweeps
 from wavefront.networks.layers import Layers
 from wavefront.networks.learned_tree import LearnedTree
+from wavefront.networks.online import LMS, RLS, force
 from wavefront.networks.pyramid import Pyramid
 from wavefront.networks.readout import AttentionPooled, EveryStep, LastStep, Pooled
 from wavefront.networks.recurrent import Bidirectional, Recurrent
@@ -31,7 +32,9 @@ from wavefront.networks.tree_reader import GivenTrees, LearnedTrees, TreePairs, 
 __all__ = [
     "CRF",
     "GRU",
+    "LMS",
     "LSTM",
+    "RLS",
     "RNN",
     "Additive",
     "Attending",
@@ -79,4 +82,5 @@ __all__ = [
     "Words",
     "convert",
     "coverage_loss",
+    "force",
 ]
