@@ -1,10 +1,12 @@
 """Figures over trees: how fast, and how good on public data.
 
     python benchmarks/trees.py speed  [--data ../shared/data] [--results benchmarks/results/trees.json]
+    python benchmarks/trees.py sizes
     python benchmarks/trees.py fit    [--only sst quantifiers] [--seeds 5]
 
 speed   forward and backward of a binary Tree-LSTM of 150 units over batches of 25 trees of SST, the unfolding alone: compiled; the same fronts in
-        plain torch operations; one node at a time. Runs are interleaved, the fastest of each is kept. And time over the number of nodes.
+        plain torch operations; one node at a time. Runs are interleaved, the fastest of each is kept.
+sizes   time over the number of nodes, of bushy and of chain-like trees.
 fit     one `wavefront fit --task tree` a seed, without further options but those named here. A run that was finished is not run again, one that was
         interrupted is carried on. SST is trained on train.txt, its validation split cut from it by hash, and scored once on dev.txt.
 """
@@ -95,21 +97,31 @@ def speed(data: Path, rounds: int) -> dict[str, object]:
     found = fastest({backend: over(backend, few) for backend in ("compiled", "reference", "node by node")}, rounds)
     all_of_them = fastest({backend: over(backend, len(batches)) for backend in ("compiled", "reference")}, rounds)
     nodes = sum(tree.nodes for tree in batches)
-    sizes = {}
-    for name, make in (("bushy", Tree.balanced), ("chain", Tree.chain)):
-        small = cells.TreeLSTM(16, 16)
-        for leaves in (2_000, 8_000, 32_000):
-            tree, x = make([leaves]), torch.randn(2 * leaves - 1, 16)
-            seconds = fastest({"compiled": lambda tree=tree, x=x, small=small: passed(small, tree, x, "compiled")}, 3)["compiled"]  # type: ignore[misc]
-            sizes[f"{name} {tree.nodes} nodes"] = 1e6 * seconds / tree.nodes
     return {
         "batches": few,
         "seconds": found,
         "times faster than one node at a time": found["node by node"] / found["compiled"],
         "times faster than the same fronts in torch": all_of_them["reference"] / all_of_them["compiled"],
         "microseconds a node of SST": {name: 1e6 * seconds / nodes for name, seconds in all_of_them.items()},
-        "microseconds a node by size, 16 units": sizes,
     }
+
+
+def sizes(rounds: int) -> dict[str, object]:
+    """Building a tree, forward and backward of 16 units: seconds by nodes n, and the k of seconds ∝ n^k by least squares of the logarithms."""
+    found: dict[str, object] = {}
+    cell = cells.TreeLSTM(16, 16)
+    for name, make in (("bushy", Tree.balanced), ("chain", Tree.chain)):
+        parents = {leaves: make([leaves]).parent for leaves in (1_000, 4_000, 16_000, 64_000)}
+        inputs = {leaves: torch.randn(len(parent), 16) for leaves, parent in parents.items()}
+        ways = {
+            str(len(parent)): lambda parent=parent, x=inputs[n]: passed(cell, Tree(parent), x, "compiled")  # type: ignore[misc]
+            for n, parent in parents.items()
+        }
+        seconds = fastest(ways, rounds)
+        log_n, log_s = (torch.tensor([*map(float, values)]).log() for values in (seconds, seconds.values()))
+        slope = ((log_n - log_n.mean()) * (log_s - log_s.mean())).sum() / (log_n - log_n.mean()).square().sum()
+        found[name] = {"exponent": round(float(slope), 3), "seconds by nodes": seconds}
+    return found
 
 
 def copied(source: Path, target: Path, keep: Callable[[str], str | None] = lambda line: line) -> None:
@@ -247,7 +259,7 @@ def fit(name: str, data: Path, runs: Path, seed: int) -> dict[str, object]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("speed", "fit"))
+    parser.add_argument("what", choices=("speed", "sizes", "fit"))
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--only", nargs="*", default=list(RUNS), choices=list(RUNS))
     parser.add_argument("--seeds", type=int, default=1)
@@ -257,10 +269,11 @@ def main() -> None:
     given = parser.parse_args()
     results = json.loads(given.results.read_text()) if given.results.exists() else {}
     given.results.parent.mkdir(parents=True, exist_ok=True)
-    if given.what == "speed":
-        found = speed(given.data, given.rounds)
-        results["speed"] = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine(), **found}
-        print(json.dumps(results["speed"], indent=1))
+    if given.what in ("speed", "sizes"):
+        found = speed(given.data, given.rounds) if given.what == "speed" else sizes(given.rounds)
+        command = f"python benchmarks/trees.py {given.what} --rounds {given.rounds}"
+        results[given.what] = {"command": command, "date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine(), **found}
+        print(json.dumps(results[given.what], indent=1))
         given.results.write_text(json.dumps(results, indent=1))
         return
     for name in given.only:
