@@ -229,7 +229,7 @@ def test_combine_is_associative_and_is_one_step_after_another(row):
     a, b, c = (cell.affine(xs(B, D)) for _ in range(3))
     close(tuple(cell.combine(cell.combine(a, b), c)), tuple(cell.combine(a, cell.combine(b, c))))
     s = random_state(cell)
-    close(cell.apply(cell.combine(a, b), s), cell.apply(b, cell.apply(a, s)))
+    close(cell.act(cell.combine(a, b), s), cell.act(b, cell.act(a, s)))
     assert isinstance(cell.combine(a, b), Affine)
 
 

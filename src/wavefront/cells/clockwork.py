@@ -55,10 +55,10 @@ class Clockwork(Cell[Tensor]):
         self.activation = function(activation)
 
     def step(self, state, x, phase=0):
-        h, first = [], 0
+        groups, first = [], 0
         for period, n, U, W in zip(self.periods, self.groups, self.U, self.W):
             ticks = phase % period == 0
-            h.append(self.activation(U(x) + W(state[:, first:])) if ticks else state[:, first : first + n])
+            groups.append(self.activation(U(x) + W(state[:, first:])) if ticks else state[:, first : first + n])
             first += n
-        h = torch.cat(h, -1)
+        h = torch.cat(groups, -1)
         return h, h

@@ -85,7 +85,7 @@ class Leaks(nn.Module):
         if sampled and leak is not None:
             raise SettingsError(f"{whose}: sampled draws time constants; give time_constants=(shortest, longest) in place of leak.")
         if leak is None:
-            start = _spread(whose, units, *(time_constants or (1, 100)), sampled)
+            start = _spread(whose, units, time_constants or (1.0, 100.0), sampled)
         else:
             start = _given(whose, units, torch.as_tensor(leak, dtype=torch.float64).detach())
         self.learned = learned
@@ -106,8 +106,9 @@ def _given(whose: str, units: int, leaks: Tensor) -> Tensor:
     return leaks.expand(units).clone()
 
 
-def _spread(whose: str, units: int, shortest: float, longest: float, sampled: bool) -> Tensor:
+def _spread(whose: str, units: int, times: tuple[float, float], sampled: bool) -> Tensor:
     """1/τ with ln τ evenly spaced, or uniform at random."""
+    shortest, longest = times
     if not 1 <= shortest <= longest:
         raise SettingsError(f"{whose}: time_constants are (shortest, longest) in steps, at least 1; got {(shortest, longest)}.")
     at = torch.rand(units, dtype=torch.float64) if sampled else torch.linspace(0, 1, units, dtype=torch.float64)

@@ -48,18 +48,18 @@ class LinearRecurrence(Cell[Any]):
         return h
 
     def step(self, state, x):
-        state = self.apply(self.affine(x), state)
+        state = self.act(self.affine(x), state)
         return state, self.read(state, x)
 
     @classmethod
-    def apply(cls, step: Affine, state: Any) -> Any:
+    def act(cls, step: Affine, state: Any) -> Any:
         """a ⊙ s + b"""
         return pytree.tree_map(torch.add, cls.times(step.a, state), step.b)
 
     @classmethod
     def combine(cls, first: Affine, then: Affine) -> Affine:
         """The one map that does what the two do, first and then."""
-        return Affine(cls.times(then.a, first.a), cls.apply(then, first.b))
+        return Affine(cls.times(then.a, first.a), cls.act(then, first.b))
 
     @staticmethod
     def times(a: Any, s: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as Many
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,33 +17,30 @@ from wavefront.networks.recurrent import Recurrent
 __all__ = ["Clockwork"]
 
 
-class Heard(NamedTuple):
-    """What a group hears: x, and the slower groups as they were before the step."""
-
-    x: Any
-    slower: Any
-
-
 class Group(Cell[Tensor]):
-    """hᵢ' = φ(Uᵢ x + Wᵢ [hᵢ, slower] + bᵢ), with the weights of one group of a `cells.Clockwork`."""
+    """hᵢ' = φ(a + Wᵢᵢ hᵢ), with the weights of one group of a `cells.Clockwork`; a is what x and the slower groups say."""
 
     def __init__(self, whole: cells.Clockwork, number: int):
         units = whole.groups[number]
-        super().__init__(Heard(whole.inputs, sum(whole.groups[number + 1 :])), state=units)
-        self.units, self.U, self.W, self.activation = units, whole.U[number], whole.W[number], whole.activation
+        super().__init__(units, state=units)
+        self.units, self.later = units, whole.groups[number + 1 :]
+        self.U, self.W, self.activation = whole.U[number], whole.W[number], whole.activation
 
     def step(self, state, x):
-        own, slower = self.W.weight.split([self.units, self.W.in_features - self.units], 1)
-        h = self.activation(self.U(x.x) + F.linear(x.slower, slower) + F.linear(state, own))
+        h = self.activation(x + F.linear(state, self.W.weight[:, : self.units]))
         return h, h
+
+    def slower(self) -> tuple[Tensor, ...]:
+        """Wᵢⱼ of each slower group, the next first."""
+        return self.W.weight[:, self.units :].split(self.later, 1)
 
 
 class Clockwork(nn.Module):
     """Clockwork RNN: `Recurrent(cells.Clockwork(...))`, done group by group.  [Koutnik et al. 2014, arXiv:1402.3511]
 
-    A group hears itself and the slower ones, never a faster one. So the slowest is unfolded first, over every Tᵢ-th step alone; what it was at every
-    step is then an input of the next faster one, known for all steps at once. The arithmetic is that of the ticks, and of each group only its own
-    square of W is left in a loop, which has T/Tᵢ steps.
+    A group hears itself and the slower ones, never a faster one. So the slowest is unfolded first, over every Tᵢ-th step alone; what it says to the
+    faster ones is then known for all steps, once for each of its ticks. The arithmetic is that of the ticks, and of each group only its own square of
+    W is left in a loop, which has T/Tᵢ steps.
 
     cell     a `cells.Clockwork`, or its inputs, units and periods
 
@@ -76,45 +73,70 @@ class Clockwork(nn.Module):
         B, T, _ = x.shape
         left = torch.full((B,), T) if lengths is None else torch.as_tensor(lengths)
         given = (cell.initial_state(B) if state is None else state).split(cell.groups, -1)
-        if resets is not None:
-            place = torch.arange(T)
-            resets = resets & (place < left[:, None])
-            latest = torch.where(resets, place, -1).cummax(1).values if T else resets.long()  # the last reset at or before each step
-        slower, outputs, ends = x.new_zeros(B, T, 0), [], []
+        steps, latest = torch.arange(T), None  # the last reset of each row at or before each step, [T, B]
+        if resets is not None and T:
+            latest = torch.where((resets & (steps < left[:, None])).T, steps[:, None], -1).cummax(0).values
+        x = x.transpose(0, 1)
+        done: list[Held] = []  # the slower groups, the next first
+        ends = []
         for i in reversed(range(len(cell.groups))):
-            period, h = cell.periods[i], given[i]
-            first = -start % period
-            ticks = torch.arange(first, T, period)
-            number = torch.div(torch.arange(T) - first, period, rounding_mode="floor")  # of the last tick at or before each step; -1: none
+            group, period = self._groups[i].cell, cell.periods[i]
+            ticks = torch.arange(-start % period, T, period)
+            a = group.U(x[ticks])
+            for slow, W in zip(done, group.slower()):
+                a = a + slow.before(ticks, F.linear(slow.states, W), latest)
             new = None
-            if resets is not None:
-                before = torch.cat([torch.full((1,), -1), ticks[:-1]])[: len(ticks)]
-                new = latest[:, ticks] > before
-            heard = Heard(x[:, ticks], slower[:, ticks])
-            counts = (-((first - left) // period)).clamp(min=0)
-            states, end = self._groups[i](heard, h, counts, new)
-            held = torch.cat([h[:, None], states], 1)[:, number + 1]  # after each step
-            if resets is not None:  # begun anew since the last tick: still as it begins
-                at = torch.cat([torch.full((1,), -1), ticks])[number + 1]
-                held = torch.where((latest > at)[..., None], 0.0, held)
-                stale = latest.gather(1, (left - 1).clamp(min=0)[:, None])[:, 0] > _last(ticks, counts) if T else left < 0
-                end = torch.where((stale & (left > 0))[:, None], 0.0, end)
-            outputs.append(held)
-            ends.append(end)
-            was = torch.cat([h[:, None], held], 1)[:, :T]  # before each step
-            if resets is not None:
-                was = torch.where(resets[..., None], 0.0, was)
-            slower = torch.cat([was, slower], -1)
-        whole = torch.cat(outputs[::-1], -1)
+            if latest is not None:
+                new = (latest[ticks] > torch.cat([ticks.new_full((1,), -1), ticks[:-1]])[: len(ticks), None]).T
+            counts = torch.searchsorted(ticks, left)
+            states, end = self._groups[i](a.transpose(0, 1), given[i], None if lengths is None else counts, new)
+            done.insert(0, Held(ticks, torch.cat([given[i][None], states.transpose(0, 1)])))
+            if latest is not None:  # begun anew after its last tick
+                last = torch.cat([ticks.new_full((1,), -1), ticks])[counts]
+                end = torch.where((latest[(left - 1).clamp(min=0), torch.arange(B)] > last)[:, None] & (left > 0)[:, None], 0.0, end)
+            ends.insert(0, end)
+        whole = torch.cat([group.after(steps, latest) for group in done], -1).transpose(0, 1)
         if lengths is not None:
-            whole = torch.where((torch.arange(T) < left[:, None])[..., None], whole, 0.0)
-        return whole, torch.cat(ends[::-1], -1)
+            whole = torch.where((steps < left[:, None])[..., None], whole, 0.0)
+        return whole, torch.cat(ends, -1)
 
     def step(self, state: Tensor | None, x: Tensor, start: int = 0) -> tuple[Tensor, Tensor]:
         """One step of a stream, number `start`, state first as in a cell."""
         return Recurrent(self.cell, backend=self.backend).step(state, x, start=start)
 
 
-def _last(ticks: Tensor, counts: Tensor) -> Tensor:
-    """The place of each row's last tick, -1 where it has none."""
-    return torch.cat([torch.full((1,), -1), ticks])[counts]
+class Held(NamedTuple):
+    """What a group was, from tick to tick."""
+
+    ticks: Tensor  # the steps at which it ticked
+    states: Tensor  # before the first tick, and after each, [ticks + 1, B, units]
+
+    def after(self, steps: Tensor, latest: Tensor | None) -> Tensor:
+        """The group's states after some steps, [steps, B, units]."""
+        return self._at(steps, self.states, None if latest is None else latest[steps])
+
+    def before(self, steps: Tensor, said: Tensor, latest: Tensor | None) -> Tensor:
+        """Of what it `said` in each state, [ticks + 1, B, n], what stood when some steps began: nothing where the step begins anew."""
+        return self._at(steps - 1, said, None if latest is None else latest[steps])
+
+    def _at(self, steps: Tensor, values: Tensor, reset: Tensor | None) -> Tensor:
+        number = torch.searchsorted(self.ticks, steps, right=True)  # of ticks at or before each step
+        if values.requires_grad and torch.is_grad_enabled():  # a gather is quicker, its gradient much slower
+            held = _repeated(values, torch.bincount(number, minlength=len(values)))
+        else:
+            held = values.index_select(0, number)
+        if reset is None:
+            return held
+        since = torch.cat([self.ticks.new_full((1,), -1), self.ticks])[number]
+        return torch.where((reset > since[:, None])[..., None], 0.0, held)
+
+
+def _repeated(values: Tensor, times: Tensor) -> Tensor:
+    """Each value [n, ...] so many times, one after the other. Clocks that divide each other repeat all alike, which is a view, and cheap to go back
+    through."""
+    lead, *middle = times.tolist()
+    most = max(middle, default=0)
+    if not middle or any(n != most for n in middle[:-1]):
+        return values.repeat_interleave(times, 0)
+    alike = values[1:, None].expand(-1, most, *values.shape[1:]).flatten(0, 1)[: sum(middle)]
+    return torch.cat([values[:1].expand(lead, *values.shape[1:]), alike]) if lead else alike

@@ -51,8 +51,9 @@ class Dilated(nn.Module):
         self.delays = tuple(2**n for n in range(layers)) if layers is not None else tuple(delays or ())
         self.layers = nn.ModuleList()
         for d in self.delays:
-            self.layers.append(Recurrent(cell(inputs, units), (d,), reverse, backend))
-            inputs = self.layers[-1].cell.outputs
+            layer = cell(inputs, units)
+            self.layers.append(Recurrent(layer, (d,), reverse, backend))
+            inputs = layer.outputs
         self.outputs = inputs
 
     def forward(
@@ -72,6 +73,6 @@ class Dilated(nn.Module):
         """One step of a stream, state first as in a cell."""
         states = []
         for layer, before in zip(self.layers, state or (None,) * len(self.layers)):
-            after, x = layer.step(before, x)
+            after, x = layer.step(before, x)  # type: ignore[operator]
             states.append(after)
         return tuple(states), x

@@ -53,8 +53,9 @@ class Pyramid(nn.Module):
             )
         self.layers = nn.ModuleList()
         for n, k in zip(units, (1, *self.factors)):
-            self.layers.append(Recurrent(cell(k * inputs, n), backend=backend))
-            inputs = self.layers[-1].cell.outputs
+            layer = cell(k * inputs, n)
+            self.layers.append(Recurrent(layer, backend=backend))
+            inputs = layer.outputs
         self.outputs = inputs
 
     def forward(

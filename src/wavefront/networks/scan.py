@@ -83,12 +83,12 @@ class Scan(nn.Module):
         step = pytree.tree_map(lambda leaf: leaf.expand(T * B, -1).unflatten(0, (T, B)), cell.affine(x.flatten(0, 1)))
         if resets is not None:
             cut = resets.T[..., None]
-            anew = cell.apply(step, first)
+            anew = cell.act(step, first)
             step = type(step)(
                 pytree.tree_map(lambda a: torch.where(cut, 0.0, a), step.a),
                 pytree.tree_map(lambda n, b: torch.where(cut, n, b), anew, step.b),
             )
-        states = cell.apply(scan(cell.combine, step), before)
+        states = cell.act(scan(cell.combine, step), before)
         outputs = cell.read(pytree.tree_map(lambda s: s.flatten(0, 1), states), x.flatten(0, 1)).unflatten(0, (T, B))
         ends = left.to(x.device).view(1, B, 1)
         final = pytree.tree_map(lambda s0, s: torch.cat([s0[None], s]).gather(0, ends.expand(1, B, s.shape[2]))[0], before, states)
