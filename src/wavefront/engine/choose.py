@@ -12,13 +12,14 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from wavefront.cell import Cell, Draw, Given, advance, map_draws, named
 from wavefront.engine.differentiate import differentiate
-from wavefront.engine.graph import Unsupported, Value, evaluate, needed, order
+from wavefront.engine.graph import Graph, Unsupported, Value, evaluate, needed, order
 from wavefront.engine.layout import Layout, layout_of
 from wavefront.engine.plan import Plan, Reach, make_plan
 from wavefront.engine.products import lowered
@@ -58,6 +59,7 @@ class Planned(NamedTuple):
     programs: dict[Any, Any]
     parameters: list[tuple[Any, str, str]]
     held: list[Tensor]
+    phases: list[int]  # the way that each phase goes: ways that are equal have one number
 
 
 class Same:
@@ -227,8 +229,6 @@ def _plan(problem: Any, key: Any) -> Planned:
     cell = problem.cell
     if cell.slots == "any":
         raise Unsupported("a cell with any number of predecessors")
-    if cell.phases > 1:
-        raise Unsupported("a cell with clocks")
     if any(m._forward_hooks or m._forward_pre_hooks for m in cell.modules()):
         raise Unsupported("hooks on its modules")
     parameters = _tensors(cell)
@@ -242,21 +242,17 @@ def _plan(problem: Any, key: Any) -> Planned:
     for label, path, name in parameters:
         names[label] = fetch(cell, path, name)
         prepared.append(label)
-    graph, (after, output), held = record(step, names, prepared, rows)
+    graph, held = Graph(), []
+    ways = [_recorded(problem, lambda p=phase: step(p), names, prepared, rows, graph, held) for phase in range(cell.phases)]
+    distinct = list(dict.fromkeys(ways))
+    phases = [distinct.index(way) for way in ways]
+    *after, output = distinct[0] if len(distinct) == 1 else _by_phase(graph, distinct)
     inputs = {v.attr: v for v in graph.values if v.kind == "input"}
     before = [[inputs[("state", slot, n)] for n in range(leaves)] for slot in range(cell.slots)]
-    if pytree.tree_structure(after) != pytree.tree_structure(problem.first):
-        raise Unsupported("its next state has another form than the one it declares")
-    after = pytree.tree_leaves(after)
-    if not all(isinstance(v, Value) and v.rows for v in [*after, output]):
-        raise Unsupported("its next state or its output does not depend on anything that has rows")
-    shapes = [tuple(t.shape[1:]) for t in pytree.tree_leaves(problem.first)]
-    if [v.shape for v in after] != shapes or output.shape != (cell.outputs,):
-        raise Unsupported("its next state or its output has another size than the one it declares")
-    after = [graph.op("number", v) for v in after]
-    known = (key, _text([*after, output]))
+    known = (key, _text([*after, output]), tuple(phases))
     if known not in _compiled:
-        _verify(problem, graph, after, output, parameters, held)
+        for number in range(len(distinct)):
+            _verify(problem, graph, after, output, parameters, held, phases.index(number), number)
         plan = make_plan(graph, before, after, output, [inputs[k] for k in sequence if k in inputs])
         from wavefront.engine.backends.compiled.program import Program
 
@@ -265,7 +261,35 @@ def _plan(problem: Any, key: Any) -> Planned:
         program.forward  # noqa: B018  what cannot be scheduled is known now
         _compiled[known] = Compiled(plan, {(None, double): program})
     shared: Compiled = _recent(_compiled, known, KEPT)
-    return Planned(shared.plan, shared.programs, parameters, held)
+    return Planned(shared.plan, shared.programs, parameters, held, phases)
+
+
+def _recorded(problem: Any, step: Any, names: Any, prepared: Any, rows: int, graph: Graph, held: list[Tensor]) -> tuple[Value, ...]:
+    """The parts of the next state, and the output."""
+    after, output = record(step, names, prepared, rows, graph, held)
+    if pytree.tree_structure(after) != pytree.tree_structure(problem.first):
+        raise Unsupported("its next state has another form than the one it declares")
+    after = pytree.tree_leaves(after)
+    if not all(isinstance(v, Value) and v.rows for v in [*after, output]):
+        raise Unsupported("its next state or its output does not depend on anything that has rows")
+    shapes = [tuple(t.shape[1:]) for t in pytree.tree_leaves(problem.first)]
+    if [v.shape for v in after] != shapes or output.shape != (problem.cell.outputs,):
+        raise Unsupported("its next state or its output has another size than the one it declares")
+    return (*(graph.op("number", v) for v in after), output)
+
+
+def _by_phase(graph: Graph, ways: list[tuple[Value, ...]]) -> list[Value]:
+    """One step for all phases: what they do alike is there once, what they do not is chosen by the number of the way that a node's front goes."""
+    number = graph.input(("phase", 0), (1,))
+    chosen = []
+    for among in zip(*ways):
+        value = among[0]
+        for k, other in enumerate(among[1:], 1):
+            if other is not value:
+                here = graph.reshape(graph.op("eq", number, float(k)), (1,) * len(other.shape))
+                value = graph.op("where", here, other, value)
+        chosen.append(value)
+    return chosen
 
 
 def _text(values: list[Value]) -> str:
@@ -338,28 +362,29 @@ def _specimen(problem: Any, rows: int) -> tuple[dict[Any, Tensor], list[Any], li
 
         drawn = map_draws(one, cell.draws(1), problem.draws)
 
-    def step() -> Any:
+    def step(phase: int = 0) -> Any:
         here = x
         if context is not None:
             here = Given(x, context) if isinstance(cell.inputs, Given) else torch.cat([x, context], -1)
-        new, output = advance(cell, states[0] if cell.slots == 1 else states, here, drawn)
+        new, output = advance(cell, states[0] if cell.slots == 1 else states, here, drawn, phase)
         return new, output
 
     return names, prepared, sequence, step, len(pytree.tree_leaves(problem.first))
 
 
-def _verify(problem: Any, graph: Any, after: list[Value], output: Value, parameters: Any, held: list[Tensor]) -> None:
+def _verify(problem: Any, graph: Any, after: list[Value], output: Value, parameters: Any, held: list[Tensor], phase: int, way: int) -> None:
     """The recorded step and its derivative have to equal the real ones, on other rows than it was recorded with: a gradient that is not that of the
     operations (a function with a backward of its own, `no_grad` inside the step) is found here."""
     rows, cell = 3, problem.cell
     names, _, _, step, _ = _specimen(problem, rows)
     tensors = {**names, **{key: fetch(cell, path, n) for key, path, n in parameters}, **{("held", k): t for k, t in enumerate(held)}}
+    tensors["phase", 0] = pytree.tree_leaves(problem.first)[0].new_full((rows, 1), way)
     inputs = {v.attr: v for v in graph.values if v.kind == "input" and v.attr in tensors}
     for key, t in names.items():
         if t.is_floating_point() and key[0] != "draw":
             t.requires_grad_()
     with torch.enable_grad():
-        new, out = step()
+        new, out = step(phase)
         real = [*pytree.tree_leaves(new), out]
         weights = [torch.linspace(0.5, 1.5, t.numel(), dtype=t.dtype).view(t.shape) for t in real]
         loss = torch.stack([(t * w).sum() for t, w in zip(real, weights)]).sum()
@@ -433,6 +458,10 @@ def _run(problem: Any, planned: Planned) -> Any:
 def _bind(problem: Any, planned: Planned) -> dict[Any, Tensor]:
     tensors: dict[Any, Tensor] = {key: fetch(problem.cell, path, name) for key, path, name in planned.parameters}
     tensors |= {("held", n): t for n, t in enumerate(planned.held)}
+    if len(planned.phases) > 1:
+        layout, start = layout_of(problem.structure, problem.cell.slots), problem.structure.start
+        way = np.array(planned.phases)[(start + layout.front) % len(planned.phases)]
+        tensors["phase", 0] = torch.from_numpy(way).to(pytree.tree_leaves(problem.first)[0])[:, None]
     for kind, tree in (("x", problem.inputs), ("context", problem.context)):
         tensors |= {(kind, n): leaf for n, leaf in enumerate(pytree.tree_leaves(tree)) if leaf is not None}
     if problem.draws is not None:

@@ -22,15 +22,15 @@ __all__ = ["record"]
 aten = torch.ops.aten
 
 
-def record(step: Callable[[], Any], named: dict[Any, Tensor], prepared: Iterable[Any], rows: int) -> tuple[Graph, Any, list[Tensor]]:
-    """Run `step()` and translate it. -> the graph, the result with a `Value` in the place of each tensor, and the tensors that the step uses
-    without having been given them: the inputs ("held", 0), ("held", 1), ...
+def record(step: Callable[[], Any], named: dict[Any, Tensor], prepared: Iterable[Any], rows: int, graph: Graph, held: list[Tensor]) -> Any:
+    """Run `step()` and translate it, into the graph. -> the result with a `Value` in the place of each tensor. Tensors that the step uses without
+    having been given them are added to `held`: the inputs ("held", 0), ("held", 1), ...
 
     named     the tensors that the step starts from; the names become those of the graph's inputs
     prepared  the names of those that have no rows (parameters, masks of weights)
     rows      the number of rows of the others: no size in the cell may be equal to it or a multiple of it
     """
-    recorder = Recorder(rows)
+    recorder = Recorder(rows, graph, held)
     without = set(prepared)
     for name, tensor in named.items():
         has_rows = name not in without
@@ -40,7 +40,7 @@ def record(step: Callable[[], Any], named: dict[Any, Tensor], prepared: Iterable
         recorder.know(tensor, recorder.graph.op("ne", value, 0.0) if tensor.dtype is torch.bool else value)
     with torch.enable_grad(), recorder:
         result = step()
-    return recorder.graph, pytree.tree_map(lambda t: recorder.of(t) if isinstance(t, Tensor) else t, result), recorder.held
+    return pytree.tree_map(lambda t: recorder.of(t) if isinstance(t, Tensor) else t, result)
 
 
 class Recorder(TorchDispatchMode):
@@ -48,14 +48,12 @@ class Recorder(TorchDispatchMode):
     def _should_skip_dynamo(cls) -> bool:
         return False  # to be skipped, a mode imports torch._dynamo: seconds
 
-    def __init__(self, rows: int):
+    def __init__(self, rows: int, graph: Graph, held: list[Tensor]):
         super().__init__()
-        self.rows = rows
-        self.graph = Graph()
+        self.rows, self.graph, self.held = rows, graph, held
         self.values: dict[int, Value] = {}
         self.storages: dict[int, int] = {}  # how many tensors look at a piece of memory: writing to a shared one cannot be followed
         self.alive: list[Tensor] = []  # an id must not be used twice
-        self.held: list[Tensor] = []
 
     def know(self, tensor: Tensor, value: Value) -> None:
         if id(tensor) not in self.values:
@@ -69,8 +67,9 @@ class Recorder(TorchDispatchMode):
             if tensor.dim() > 0 and tensor.shape[0] == self.rows:
                 raise Unsupported("the step uses a tensor with rows that it was not given")
             # a tensor that the cell holds without having registered it: as it is, without rows
-            self.know(tensor, self.graph.input(("held", len(self.held)), tensor.shape, rows=False))
-            self.held.append(tensor)
+            number = next((n for n, known in enumerate(self.held) if known is tensor), len(self.held))
+            self.held += [tensor] if number == len(self.held) else []
+            self.know(tensor, self.graph.input(("held", number), tensor.shape, rows=False))
         return self.values[id(tensor)]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
