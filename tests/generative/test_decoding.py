@@ -193,3 +193,17 @@ def test_a_given_length_is_kept():
         assert len(h.symbols) == 4
     straight = greedy(net, 2, x=x)
     torch.testing.assert_close(net.log_prob(straight.y, straight.lengths, x=x), straight.log_prob, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("feeding", [False, True])
+def test_a_search_finds_the_same_with_the_compiled_step_as_with_the_reference(feeding):
+    found = []
+    for backend in ("auto", "reference"):
+        torch.manual_seed(3)
+        attend = Attending(cells.LSTM(4 + 6 * feeding, 6), General(6, 5), feeding=feeding, backend=backend)
+        net = Autoregressive(attend, Categorical(6, symbols=5), reader=nn.Embedding(5, 4)).eval()
+        memory = attend.memory(torch.randn(3, 4, 5), lengths=[4, 2, 3])
+        found.append(beam_search(net, rows=3, num_beams=3, n_best=2, max_length=6, context=memory))
+    for one, other in zip(*found):
+        assert [h.symbols for h in one] == [h.symbols for h in other]
+        assert [h.log_prob for h in one] == pytest.approx([h.log_prob for h in other], rel=1e-5)

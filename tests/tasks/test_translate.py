@@ -44,6 +44,8 @@ def test_words_become_phonemes_and_a_reloaded_task_says_the_same(sounding):
     assert metrics["word_error"] < 0.4
     assert 0 <= metrics["symbol_error"] < metrics["word_error"]
     assert metrics["nats_per_symbol"] == metrics["loss"]
+    baseline = task.baselines(map(task.encode, source.rows("train")), map(task.encode, source.rows("test")))
+    assert metrics["word_error"] < baseline["target of the most similar source"]["word_error"] < 1
     again = reloaded(task)
     other = again.network().eval()
     other.load_state_dict(network.state_dict())

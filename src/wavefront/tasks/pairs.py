@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -137,6 +138,24 @@ class Pairs(Task):
 
     def figures(self, meter: Any) -> list[Figure]:
         return meter.figures()
+
+    def baselines(self, train: Iterable[Example], test: Iterable[Example]) -> dict[str, dict[str, float]]:
+        """The target of the training source that is most like the source, of a sample of either."""
+        from rapidfuzz.distance import Levenshtein
+        from rapidfuzz.process import cdist
+
+        known, asked = (
+            [(self.source_text(e), unpacked(e["gold"])) for e in islice(rows, most)] for rows, most in ((train, 5000), (test, 500))
+        )
+        if not asked or asked[0][0] is None:
+            return {}
+        sources = list(dict.fromkeys(str(source) for source, _ in asked))
+        likeness = cdist(sources, [str(source) for source, _ in known], scorer=Levenshtein.normalized_similarity)
+        nearest = {source: known[k][1] for source, k in zip(sources, likeness.argmax(1))}
+        meter = self.meter()
+        for source, gold in asked:
+            meter.errors.add(source, nearest[str(source)], gold)
+        return {"target of the most similar source": meter.scores()}
 
     def source_text(self, example: Example) -> str | None:
         """The source as it is written, by which its references are found; None where it is no text."""
