@@ -26,9 +26,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wavefront import Recurrent, cells
+from wavefront import Cell, Recurrent, cells
 from wavefront.learning import Settings, Trainer
-from wavefront.networks import Pyramid
+from wavefront.networks import Clockwork, Dilated, Pyramid
 
 # -- Networks
 
@@ -44,6 +44,29 @@ class Whole(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         h, _, _ = self.reader(x)
         return self.V(self.norm(torch.cat([h.mean(1), h[:, -1]], -1)))
+
+
+class EveryStep(nn.Module):
+    """x [B, T, inputs] -> scores [B, T, outputs]: one layer of recurrence, and a readout of one hidden layer over each state."""
+
+    def __init__(self, cell: Cell, outputs: int, hidden: int = 128):
+        super().__init__()
+        self.reader = Recurrent(cell)
+        self.readout = nn.Sequential(nn.LayerNorm(cell.outputs), nn.Linear(cell.outputs, hidden), nn.GELU(), nn.Linear(hidden, outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.readout(self.reader(x)[0])
+
+
+class AtTheEnd(nn.Module):
+    """x [B, T, inputs] -> [B, 1]: one layer of recurrence, and a linear readout of its last output."""
+
+    def __init__(self, cell: Cell):
+        super().__init__()
+        self.reader, self.V = Recurrent(cell), nn.Linear(cell.outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.V(self.reader(x)[0][:, -1])
 
 
 # -- Pixels
@@ -93,6 +116,160 @@ def pixels(given: argparse.Namespace, folder: Path, permuted: bool) -> dict[str,
     return {"accuracy": right / len(y_test), "epochs": outcome.epochs, "seconds": outcome.seconds, **described(net)}
 
 
+# -- Memory
+
+
+class Fresh:
+    """A hundred batches that nobody has seen before, made as they are asked for."""
+
+    def __init__(self, make: Callable[[torch.Generator], tuple[Tensor, Tensor]], epoch: int, seed: int):
+        self.make, self.seed = make, 1_000_000 * (seed + 1) + 1000 * epoch
+
+    def __len__(self) -> int:
+        return 100
+
+    def __getitem__(self, k: int) -> tuple[Tensor, Tensor]:
+        return self.make(torch.Generator().manual_seed(self.seed + k))
+
+
+def copying(generator: torch.Generator, wait: int = 1000, rows: int = 32) -> tuple[Tensor, Tensor]:
+    """Ten symbols of eight, `wait` steps of nothing, then, from a sign on, the ten again.
+
+    [Hochreiter & Schmidhuber 1997; Arjovsky et al. 2016, 5.1]
+    """
+    symbols = torch.randint(1, 9, (rows, 10), generator=generator)
+    x, y = torch.zeros(rows, wait + 20, dtype=torch.long), torch.zeros(rows, wait + 20, dtype=torch.long)
+    x[:, :10], x[:, wait + 9], y[:, -10:] = symbols, 9, symbols
+    return F.one_hot(x, 10).float()[..., 1:], y  # nothing is zeros
+
+
+def adding(generator: torch.Generator, steps: int = 600, rows: int = 32) -> tuple[Tensor, Tensor]:
+    """Numbers in [0, 1], two of them marked, one in each half; the target is their sum.  [Hochreiter & Schmidhuber 1997; Le et al. 2015, 4.1]"""
+    values, marks = torch.rand(rows, steps, generator=generator), torch.zeros(rows, steps)
+    half = torch.randint(steps // 2, (2, rows), generator=generator)
+    marks[torch.arange(rows), half[0]] = marks[torch.arange(rows), steps // 2 + half[1]] = 1
+    return torch.stack([values, marks], -1), (values * marks).sum(1, keepdim=True)
+
+
+def remember(
+    given: argparse.Namespace,
+    folder: Path,
+    make: Callable[[torch.Generator], tuple[Tensor, Tensor]],
+    loss_of: Callable[[Tensor, Tensor], Tensor],
+    networks: dict[str, Callable[[], nn.Module]],
+    epochs: int,
+    learning_rate: float,
+) -> dict[str, Any]:
+    """Each network on the same stream of batches; the loss at the end on 50 batches of another."""
+    found: dict[str, Any] = {"updates": 100 * epochs}
+    for name, build in networks.items():
+        torch.manual_seed(given.seed)
+        net = build()
+
+        def loss(batch: tuple[Tensor, Tensor], net: nn.Module = net) -> tuple[Tensor, int]:
+            return loss_of(net(batch[0]), batch[1]), len(batch[1])
+
+        settings = Settings(epochs=epochs, learning_rate=learning_rate, weight_decay=0.0, keep="last", seed=given.seed)
+        trainer = Trainer(net, loss, lambda epoch: Fresh(make, epoch, given.seed), settings, folder / name, listen=Progress())
+        trainer.resume()
+        outcome = trainer.run()
+        net.eval()
+        test = Fresh(make, 999, given.seed)
+        with torch.no_grad():
+            losses = [float(loss(test[k])[0]) for k in range(50)]
+        found[name] = {"loss": sum(losses) / len(losses), "seconds": outcome.seconds, **described(net)}
+        print(name, found[name], flush=True)
+    return found
+
+
+def copy_memory(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    networks = {
+        "LRU": lambda: EveryStep(cells.LRU(9, 128, radius=(0.9998, 0.9999)), 9),
+        "LSTM": lambda: EveryStep(cells.LSTM(9, 128), 9),
+    }
+    loss = lambda scores, y: F.cross_entropy(scores.flatten(0, 1), y.flatten())  # noqa: E731
+    memoryless = {"without memory": 10 * np.log(8) / 1020}
+    return {**memoryless, **remember(given, folder, copying, loss, networks, given.epochs or 15, 3e-3)}
+
+
+def adding_problem(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    networks = {
+        "Pyramid of GRUs": lambda: Whole(2, 1, (32, 32, 32), 6),
+        "LSTM": lambda: AtTheEnd(cells.LSTM(2, 64)),
+    }
+    return {"without memory": 1 / 6, **remember(given, folder, adding, F.mse_loss, networks, given.epochs or 20, 3e-3)}
+
+
+# -- Timing
+
+
+def fastest(run: Callable[[], Any], times: int = 3) -> float:
+    """Milliseconds of the fastest of some runs, after one to warm up."""
+    run()
+    found = []
+    for _ in range(times):
+        began = time.perf_counter()
+        run()
+        found.append(1000 * (time.perf_counter() - began))
+    return min(found)
+
+
+def one_by_one(net: Dilated, x: Tensor) -> Tensor:
+    """The plain loop over the same dilated cells: step by step, layer by layer."""
+    past: list[list[Any]] = [[layer.cell.initial_state(len(x))] * d for layer, d in zip(net.layers, net.delays)]
+    outputs = []
+    for t in range(x.shape[1]):
+        h = x[:, t]
+        for layer, states in zip(net.layers, past):
+            state, h = layer.cell.step(states.pop(0), h)
+            states.append(state)
+        outputs.append(h)
+    return torch.stack(outputs, 1)
+
+
+def dilated_times(rows: int, steps: int, units: int) -> dict[str, Any]:
+    """Nine layers, forward and backward: interleaved phases as one batch, compiled and in the reference loop, and the plain loop."""
+    torch.manual_seed(0)
+    net, x, upstream = Dilated(1, units, layers=9), torch.randn(rows, steps, 1), torch.randn(rows, steps, units)
+    backends: dict[str, Callable[[], Any]] = {
+        "compiled": lambda: net(x)[0].backward(upstream),
+        "reference": lambda: net(x)[0].backward(upstream),
+        "plain loop": lambda: one_by_one(net, x).backward(upstream),
+    }
+    found: dict[str, Any] = {"rows, steps, units": [rows, steps, units]}
+    for name, run in backends.items():
+        for layer in net.layers:
+            layer.backend = "reference" if name == "reference" else "auto"
+        found[name] = fastest(run, 1 if name == "plain loop" else 3)
+    with torch.no_grad():
+        found["difference"] = float((net(x)[0] - one_by_one(net, x)).abs().max())
+    return found
+
+
+def clockwork_times(rows: int, steps: int, inputs: int, units: int, periods: tuple[int, ...]) -> dict[str, Any]:
+    """A clockwork beside Elman units of the same number: milliseconds, and the share of Elman's arithmetic that ticks."""
+    torch.manual_seed(0)
+    net, plain, x = Clockwork(inputs, units, periods), Recurrent(cells.Elman(inputs, units)), torch.randn(rows, steps, inputs)
+    upstream, groups = torch.randn(rows, steps, units), net.cell.groups
+    ticking = sum(n * (inputs + sum(groups[i:])) / period for i, (n, period) in enumerate(zip(groups, periods)))
+    found: dict[str, Any] = {"rows, steps, inputs, units": [rows, steps, inputs, units], "share": ticking / (units * (inputs + units))}
+    for name, module in (("clockwork", net), ("plain", plain)):
+        found[f"{name}, training"] = fastest(lambda module=module: module(x)[0].backward(upstream))
+        with torch.no_grad():
+            found[f"{name}, inference"] = fastest(lambda module=module: module(x))
+    for what in ("training", "inference"):
+        found[f"ratio, {what}"] = found[f"clockwork, {what}"] / found[f"plain, {what}"]
+    return found
+
+
+def timing(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    octaves = (1, 2, 4, 8, 16, 32, 64, 128)
+    return {
+        "dilated, ms": [dilated_times(1, 784, 50), dilated_times(8, 784, 50), dilated_times(64, 784, 20)],
+        "clockwork, ms": [clockwork_times(32, 256, 64, 512, octaves), clockwork_times(32, 256, 64, 1024, octaves)],
+    }
+
+
 class Progress:
     """A line every hundred steps."""
 
@@ -114,6 +291,9 @@ def described(net: nn.Module) -> dict[str, Any]:
 RUNS: dict[str, Callable[[argparse.Namespace, Path], dict[str, Any]]] = {
     "pixels": lambda given, folder: pixels(given, folder, permuted=False),
     "permuted": lambda given, folder: pixels(given, folder, permuted=True),
+    "copy": copy_memory,
+    "adding": adding_problem,
+    "timing": timing,
 }
 
 
@@ -128,14 +308,15 @@ def machine() -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", choices=[*RUNS, []], default=list(RUNS))
+    parser.add_argument("what", nargs="*", choices=list(RUNS), default=None)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--minutes", type=float, default=90, help="of training, for pixels and permuted each")
+    parser.add_argument("--epochs", type=int, default=0, help="of 100 updates, for copy and adding; 0: what is needed")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--runs", type=Path, default=Path("runs/benchmarks/scales"))
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results/scales.json"))
     given = parser.parse_args()
-    for name in given.what:
+    for name in given.what or RUNS:
         results = json.loads(given.results.read_text()) if given.results.exists() else {}
         if name in results:
             continue
