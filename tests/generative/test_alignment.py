@@ -101,6 +101,25 @@ def test_ctc_beam_search_wide_enough_finds_the_best_with_its_exact_probability(s
         net.beam_search(o, num_beams=2, n_best=3)
 
 
+def test_ctc_alignments_are_the_shares_of_all_paths():
+    net, o = ctc()
+    y, lengths = padded([(0, 0), (1,)])
+    found = net.alignments(o, y, [4, 3], lengths)
+    for row, steps in enumerate([4, 3]):
+        target, log_p = y[row, : lengths[row]].tolist(), net(o)[row, :steps]
+        total, share = 0.0, torch.zeros(2, 4).double()
+        for path in itertools.product(range(3), repeat=steps):
+            if CTC.collapse(path, net.blank) == target:
+                p = math.exp(sum(log_p[t, s].item() for t, s in enumerate(path)))
+                total, written = total + p, -1
+                for t, s in enumerate(path):
+                    written += s != net.blank and (t == 0 or path[t - 1] != s)
+                    if s != net.blank:
+                        share[written, t] += p
+        assert torch.allclose(found[row], share / total, atol=1e-12)
+    assert not found.requires_grad
+
+
 def transducer(seed=0, blank=0.0):
     torch.manual_seed(seed)
     net = Transducer(3, 2, cells.LSTM(4, 5), nn.Embedding(2, 4), units=6).double()
@@ -186,3 +205,24 @@ def test_transducer_greedy_takes_the_best_at_each_point_in_a_batch_as_alone():
                 state, g = net.predictor.step(state, net.reader(torch.tensor([symbol])))
         assert together[row] == expected
     assert any(together)
+
+
+def test_transducer_alignments_are_the_shares_of_all_paths():
+    net, h = transducer()
+    y, lengths = padded([(0, 1), (1,)])
+    found = net.alignments(h, y, [3, 2], lengths)
+    assert found.sum(2).flatten().tolist() == pytest.approx([1, 1, 1, 0])
+    at_first = {}  # the share of the first row's paths that write its first symbol at step t: it is not written before, and then it is
+    for t in range(3):
+
+        def onward(step, u, t=t):
+            if step == 3:
+                return 1.0 if u == 2 else 0.0
+            g = net.predictor(torch.cat([net.start[None], net.reader(y[0, :u])])[None])[0][0, -1]
+            p = net.join(h[0, step], g).exp()
+            may = u < 2 and (u == 1 or step == t)
+            return p[net.blank].item() * onward(step + 1, u) + (p[y[0, u]].item() * onward(step, u + 1) if may else 0.0)
+
+        at_first[t] = onward(0, 0)
+    total = sum(at_first.values())
+    assert found[0, 0].tolist() == pytest.approx([at_first[t] / total for t in range(3)], rel=1e-9)
