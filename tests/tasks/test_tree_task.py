@@ -14,6 +14,7 @@ from wavefront.app.fitting import fit
 from wavefront.data import open_source
 from wavefront.data.trees import parse_tree
 from wavefront.errors import DataError, SettingsError
+from wavefront.structure import Tree as TreeStructure
 from wavefront.tasks import Tree, choose
 
 
@@ -372,3 +373,16 @@ def test_a_label_outside_of_the_classes_is_named_with_line_and_column(tmp_path):
         prepared(Tree, open_source(tmp_path), {"tree": "tree"}, classes=("0", "1", "2"))
     (tmp_path / "test.txt").write_text("(1 (0 a) (1 b))\n")
     assert prepared(Tree, open_source(tmp_path), {"tree": "tree"}, classes=("2", "0", "1")).labels.symbols == ("0", "1", "2")
+
+
+def test_words_that_stand_in_both_trees_say_so():
+    rows = [{"a": "( x ( y new ) )", "b": "( y z )", "label": "u"}, {"a": "( z y )", "b": "( new x )", "label": "v"}]
+    data = source([{"a": "( x y )", "b": "z", "label": label} for label in "uv"], **dict.fromkeys(("a", "b", "label"), "text"))
+    task = prepared(Tree, data, {"tree": "a", "second": "b", "label": "label"}, shared=True, units=4)
+    network = task.network().eval()
+    batch = task.collate([task.encode(row) for row in rows])
+    symbols, parent = batch.inputs["symbols"], batch.inputs["parent"]
+    added = network.inputs(symbols, TreeStructure(parent)) - network.reader(symbols)
+    y, shared = task.symbols.encode(["y"])[0], network.shared.detach()
+    first = torch.arange(len(symbols)) < len(batch.examples[0]["symbols"])
+    torch.testing.assert_close(added.detach(), ((symbols == y) & first)[:, None] * shared)  # the unknown word is not known to be the same

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wavefront.cell import Cell
-from wavefront.networks.embedding import Symbols
+from wavefront.networks.embedding import UNKNOWN, Symbols
 from wavefront.networks.learned_tree import LearnedTree
 from wavefront.networks.recursive import Recursive
 from wavefront.structure import Tree
@@ -116,9 +116,14 @@ class TreeReader(nn.Module):
         self.reader, self.trees, self.dropout = reader, trees, dropout
         self.V = nn.Linear(trees.outputs, outputs)
 
+    def inputs(self, symbols: Tensor, tree: Tree) -> Tensor:
+        """x of every node."""
+        return self.reader(symbols[None])[0]
+
     def states(self, symbols: Tensor, parent: Tensor) -> TreeStates:
-        x = F.dropout(self.reader(symbols[None])[0], self.dropout, self.training)
-        return self.trees(x, symbols > 0, Tree(parent))
+        tree = Tree(parent)
+        x = F.dropout(self.inputs(symbols, tree), self.dropout, self.training)
+        return self.trees(x, symbols > 0, tree)
 
     def forward(self, symbols: Tensor, parent: Tensor) -> TreeScores:
         roots, nodes, found, loss = self.states(symbols, parent)
@@ -137,6 +142,7 @@ class TreePairs(TreeReader):
 
     compare  units that compare
     tensor   whether they see all products of a number of a and one of b, as in the tensor layer of the paper: T [compare, outputs, outputs]
+    shared   whether a learned vector is added to those of words (but the unknown one) that stand in both trees of a pair
 
     >>> from wavefront import cells
     >>> net = TreePairs(Symbols([0, 0, 5, 3], 4), GivenTrees(cells.TreeLSTM(4, 6)), outputs=7, compare=5)
@@ -145,11 +151,28 @@ class TreePairs(TreeReader):
     """
 
     def __init__(
-        self, reader: Symbols, trees: GivenTrees | LearnedTrees, outputs: int, compare: int, dropout: float = 0.0, tensor: bool = False
+        self,
+        reader: Symbols,
+        trees: GivenTrees | LearnedTrees,
+        outputs: int,
+        compare: int,
+        dropout: float = 0.0,
+        tensor: bool = False,
+        shared: bool = False,
     ):
         super().__init__(reader, trees, outputs, dropout)
         self.C, self.V = nn.Linear(4 * trees.outputs, compare), nn.Linear(compare, outputs)
         self.T = nn.Linear(trees.outputs, compare * trees.outputs, bias=False) if tensor else None
+        self.shared = nn.Parameter(torch.randn(reader.outputs) * reader.outputs**-0.5) if shared else None
+
+    def inputs(self, symbols: Tensor, tree: Tree) -> Tensor:
+        x = super().inputs(symbols, tree)
+        if self.shared is None:
+            return x
+        row = torch.empty_like(tree.row).index_copy(0, tree.order, tree.row).to(symbols.device)
+        word, first = symbols * (symbols > UNKNOWN) + (row // 2) * len(self.reader.table.weight), row % 2 == 0
+        both = torch.where(first, torch.isin(word, word[~first]), torch.isin(word, word[first])) & (symbols > UNKNOWN)
+        return x + both[:, None] * self.shared
 
     def forward(self, symbols: Tensor, parent: Tensor) -> TreeScores:
         roots, _, found, loss = self.states(symbols, parent)

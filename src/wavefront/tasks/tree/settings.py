@@ -30,6 +30,7 @@ class TreeSettings(BaseModel):
         None,
         description="two trees are compared by all products of their numbers too, as in the paper of rntn; None: where the cell is rntn",
     )
+    shared: bool = Field(False, description="of two trees, each word also tells whether it stands in both")
     dropout: float | None = Field(None, ge=0, lt=1, description="of vectors of symbols, and of states before they are read out")
     shape: Literal["given", "balanced", "chain", "learned"] = Field(
         "given",

@@ -230,7 +230,7 @@ class Tree(Task):
             raise SettingsError("network.down goes back over trees that are given: network.shape is given, balanced or chain.")
         trees = LearnedTrees(cell, s.merges) if s.shape == "learned" else GivenTrees(cell, down)
         if self.pairs:
-            return TreePairs(reader, trees, len(self.labels), s.compare, s.dropout or 0.0, bool(s.tensor))
+            return TreePairs(reader, trees, len(self.labels), s.compare, s.dropout or 0.0, bool(s.tensor), s.shared)
         return TreeReader(reader, trees, len(self.labels), s.dropout or 0.0)
 
     def solve(self, network: nn.Module, batches: Iterable[Batch]) -> None:
