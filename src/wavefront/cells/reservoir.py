@@ -30,6 +30,7 @@ class Reservoir(Cell[Tensor]):
     density          share of the units that a unit hears
     leak             one number for all units, or one for each, in (0, 1]
     input_scaling    U is uniform in ± this; one number, or one for each input
+    input_density    share of the units that hear each input, chosen at random; few make for a longer memory
     bias             b is uniform in ± this
     feedback         how many fed-back outputs follow the inputs in x (`wrap.Feedback` puts them there)
     feedback_scaling as input_scaling, for these
@@ -64,6 +65,7 @@ class Reservoir(Cell[Tensor]):
         density: float = 0.1,
         leak: float | Sequence[float] | Tensor = 1.0,
         input_scaling: float | Sequence[float] = 1.0,
+        input_density: float = 1.0,
         bias: float = 0.0,
         feedback: int = 0,
         feedback_scaling: float | Sequence[float] = 1.0,
@@ -76,11 +78,16 @@ class Reservoir(Cell[Tensor]):
     ):
         super().__init__(inputs + feedback, state=units)
         dtype = dtype or torch.get_default_dtype()
-        _check(units, spectral_radius, density, noise)
+        _check(units, spectral_radius, density, input_density, noise)
         random = np.random.default_rng(int(torch.randint(2**62, ())) if seed is None else seed)
         sources, W = connected(topology if isinstance(topology, str) else np.asarray(topology), units, density, spectral_radius, random)
         scale = np.concatenate([_each("input_scaling", input_scaling, inputs), _each("feedback_scaling", feedback_scaling, feedback)])
-        weights = {"U": random.uniform(-1, 1, (units, inputs + feedback)) * scale, "W": W, "b": random.uniform(-1, 1, units) * bias}
+        heard = np.ones((units, inputs + feedback))
+        if input_density < 1:
+            silent = units - max(1, round(input_density * units))
+            for column in heard.T:
+                column[random.permutation(units)[:silent]] = 0
+        weights = {"U": heard * random.uniform(-1, 1, (units, inputs + feedback)) * scale, "W": W, "b": random.uniform(-1, 1, units) * bias}
         for name, weight in weights.items():
             tensor = torch.from_numpy(weight).to(dtype)
             if trainable:
@@ -157,13 +164,15 @@ class Reservoirs(Cell[Tensor]):
         return h, h
 
 
-def _check(units: int, radius: float, density: float, noise: float) -> None:
+def _check(units: int, radius: float, density: float, input_density: float, noise: float) -> None:
     if units < 1:
         raise SettingsError(f"cells.Reservoir: a reservoir has at least one unit; got {units}.")
     if not 0 <= radius < np.inf:
         raise SettingsError(f"cells.Reservoir: spectral_radius is a number of at least 0, got {radius}.")
     if not 0 < density <= 1:
         raise SettingsError(f"cells.Reservoir: density is the share of units that a unit hears, in (0, 1]; got {density}.")
+    if not 0 < input_density <= 1:
+        raise SettingsError(f"cells.Reservoir: input_density is the share of units that hear an input, in (0, 1]; got {input_density}.")
     if not 0 <= noise < np.inf:
         raise SettingsError(f"cells.Reservoir: noise is a deviation, at least 0; got {noise}.")
 

@@ -12,6 +12,7 @@ from wavefront.errors import DataError, ShapeError
 
 __all__ = ["Linear", "Ridge"]
 
+ROWS = 4096  # whose deviations are held at once
 EPS = torch.finfo(torch.float64).eps
 
 
@@ -57,9 +58,12 @@ class Ridge:
         features, targets = self.fy.shape
         if f.dim() != 2 or y.dim() != 2 or f.shape[1] != features or y.shape != (len(f), targets):
             raise ShapeError(f"Ridge expects rows of f [N, {features}] and y [N, {targets}], got {list(f.shape)} and {list(y.shape)}.")
+        for few_f, few_y in zip(f.split(ROWS), y.split(ROWS)):
+            self._add(few_f.to(self.ff), few_y.to(self.ff))
+
+    def _add(self, f: Tensor, y: Tensor) -> None:
         if not len(f):
             return
-        f, y = f.to(self.ff), y.to(self.ff)
         for name, block in (("features", f), ("targets", y)):
             if not bool(torch.isfinite(block).all()):
                 rows = (~torch.isfinite(block)).any(1).nonzero().flatten()
@@ -71,7 +75,11 @@ class Ridge:
         mean_f, mean_y = f.mean(0), y.mean(0)
         df, dy = f - mean_f, y - mean_y
         apart_f, apart_y, share = mean_f - self.mean_f, mean_y - self.mean_y, self.count * n / total
-        self.ff.addmm_(df.t(), df).addr_(apart_f, apart_f, alpha=share)
+        turned = df.numpy().T
+        self.ff += torch.from_numpy(
+            turned @ turned.T
+        )  # by BLAS's product of a matrix with its own transpose: half the work, which torch has not
+        self.ff.addr_(apart_f, apart_f, alpha=share)
         self.fy.addmm_(df.t(), dy).addr_(apart_f, apart_y, alpha=share)
         self.yy += (dy**2).sum(0) + share * apart_y**2
         self.mean_f += apart_f * (n / total)
