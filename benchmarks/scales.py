@@ -34,12 +34,13 @@ from wavefront.networks import Clockwork, Dilated, Pyramid
 
 
 class Whole(nn.Module):
-    """x [B, T, inputs] -> scores [B, outputs]: a pyramid, and a readout of its top's mean and last outputs."""
+    """x [B, T, inputs] -> scores [B, outputs]: a pyramid, and a readout of its top's mean and last outputs; `amounts` are left as they are."""
 
-    def __init__(self, inputs: int, outputs: int, units: tuple[int, ...], factors: Any, cell: Any = cells.GRU):
+    def __init__(self, inputs: int, outputs: int, units: tuple[int, ...], factors: Any, amounts: bool = False):
         super().__init__()
-        self.reader = Pyramid(inputs, units, factors, cell)
-        self.norm, self.V = nn.LayerNorm(2 * self.reader.outputs), nn.Linear(2 * self.reader.outputs, outputs)
+        self.reader = Pyramid(inputs, units, factors)
+        self.norm = nn.Identity() if amounts else nn.LayerNorm(2 * self.reader.outputs)
+        self.V = nn.Linear(2 * self.reader.outputs, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         h, _, _ = self.reader(x)
@@ -194,7 +195,7 @@ def copy_memory(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 def adding_problem(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     networks = {
-        "Pyramid of GRUs": lambda: Whole(2, 1, (32, 32, 32), 6),
+        "Pyramid of GRUs": lambda: Whole(2, 1, (32, 32, 32), 6, amounts=True),
         "LSTM": lambda: AtTheEnd(cells.LSTM(2, 64)),
     }
     return {"without memory": 1 / 6, **remember(given, folder, adding, F.mse_loss, networks, given.epochs or 20, 3e-3)}

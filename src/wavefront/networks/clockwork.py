@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as Many
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,9 @@ class Group(Cell[Tensor]):
         units = whole.groups[number]
         super().__init__(units, state=units)
         self.units, self.later = units, whole.groups[number + 1 :]
-        self.U, self.W, self.activation = whole.U[number], whole.W[number], whole.activation
+        self.U: Any = whole.U[number]
+        self.W: Any = whole.W[number]
+        self.activation = whole.activation
 
     def step(self, state, x):
         h = self.activation(x + F.linear(state, self.W.weight[:, : self.units]))
@@ -78,9 +80,10 @@ class Clockwork(nn.Module):
             latest = torch.where((resets & (steps < left[:, None])).T, steps[:, None], -1).cummax(0).values
         x = x.transpose(0, 1)
         done: list[Held] = []  # the slower groups, the next first
-        ends = []
+        ends: list[Tensor] = []
         for i in reversed(range(len(cell.groups))):
-            group, period = self._groups[i].cell, cell.periods[i]
+            group: Any = self._groups[i].cell
+            period = cell.periods[i]
             ticks = torch.arange(-start % period, T, period)
             a = group.U(x[ticks])
             for slow, W in zip(done, group.slower()):
