@@ -196,11 +196,9 @@ def main() -> None:
     parser.add_argument("--rows", help="only rows whose name has this in it")
     options = parser.parse_args()
     options.runs.mkdir(parents=True, exist_ok=True)
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for name in options.names or SETTINGS:
         file = options.runs / f"{name}.csv"
         FILES[name](options.data / "forecasting", file)
-        table = results.setdefault(name, {"published": PUBLISHED[name], "rows": {}})
         for row in ROWS[name]:
             if options.rows and options.rows not in row:
                 continue
@@ -208,7 +206,8 @@ def main() -> None:
             run = fitted(name, row, file, options.runs)
             scores = SCORES[name](run, file)
             own = scores.pop("")
-            table["rows"][row] = {
+            results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}  # another process may have added to it
+            results.setdefault(name, {"published": PUBLISHED[name], "rows": {}})["rows"][row] = {
                 "test": own,
                 "beside": scores,
                 "settings": {**SETTINGS[name], **ROWS[name][row]},

@@ -25,6 +25,7 @@ __all__ = ["Watch"]
 
 PIECE = 128  # steps of a stream of numbers that are learned from at once
 LEAD = 32  # steps that are read before the first that counts, so that no score is of a network that has seen nothing
+ROUNDING = 1e-4  # relative: what is as surprising as the border, but for the batch that it came in, is no alarm
 SHARES = {"test": 0.15, "valid": 0.15}  # of a stream of numbers, its end
 
 
@@ -254,8 +255,9 @@ class Watch(Task):
             else:
                 rows.append(surprise.cpu()[counted].numpy())
                 elements.append(outputs[0].cpu()[counted].flatten().numpy())
-        network.threshold.fill_(rank(np.concatenate(rows), self.settings.false_alarms))
-        network.single.fill_(rank(np.concatenate(elements), self.settings.false_alarms))
+        for name, found in (("threshold", rows), ("single", elements)):
+            border = rank(np.concatenate(found), self.settings.false_alarms)
+            getattr(network, name).fill_(border + ROUNDING * max(1.0, abs(border)))
 
     # What a run keeps, and what is said of it
 

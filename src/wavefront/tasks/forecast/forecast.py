@@ -67,7 +67,7 @@ class Forecast(Task):
         self.sizes: list[tuple[float, float]] = []  # of the series: unit and spread
         self.windows = 0
         self.kept: Panel | None = None  # the series whose ends are forecast from
-        self._panel: tuple[str, Panel] | None = None  # what was read last, and where
+        self._panel: tuple[str, str | int | None, Panel] | None = None  # what was read last, from where and until when
         self._number: dict[str, int] = {}
         if self.settings.output == "mean":
             self.metric = "rmse"
@@ -127,8 +127,8 @@ class Forecast(Task):
         self.values = (
             (self.columns["y"],) if "y" in self.columns else tuple(n for n, k in kinds.items() if k == "number" and n not in named)
         )
-        panel = self.kept = self.read(source)
-        self._panel = (source.path, panel)
+        panel = self.kept = self.read(source, s.cutoff)
+        self._panel = (source.path, s.cutoff, panel)
         self.frequency, self.style = panel.frequency, panel.style
         self.names = [series.id for series in panel.series]
         season = s.season or panel.frequency.season
@@ -136,29 +136,9 @@ class Forecast(Task):
         self.settings = s = s.model_copy(update={"season": season, "horizon": horizon})
         self.settings = s = s.model_copy(update=self._cut(panel))
         training = [series.until(max(0, len(series.y) - s.test - s.valid)) for series in panel.series]
-        log = all(bool((series.y[~np.isnan(series.y)] > 0).all()) for series in panel.series) and grows(training, season)
-        counts = s.output == "negative_binomial"
         for series in panel.series:
             self.check(series)
-        chosen: dict[str, Any] = {
-            "log": False if counts else log if s.log is None else s.log,
-            "level": "none" if counts else s.level or ("last" if season == 1 else "season"),
-            "output": s.output or ("mean" if s.kind == "esn" else "student_t" if s.kind == "autoregressive" else "quantiles"),
-            "identity": len(panel.series) > 1 if s.identity is None else s.identity,
-        }
-        if s.kind == "esn" and chosen["output"] != "mean":
-            raise SettingsError(
-                f'network.kind="esn" says the mean, and its quantiles are those of its errors; leave out output={s.output!r}.'
-            )
-        if s.kind == "autoregressive" and chosen["output"] == "mean":
-            raise SettingsError(
-                'network.kind="autoregressive" draws samples; output="mean" has none. Take quantiles, gaussian or student_t.'
-            )
-        middle = int(np.median([len(series.y) for series in training]))
-        length = s.window or min(max(4 * season, 3 * horizon, 16), max(2 * season, middle // 2, 4))
-        chosen["window"] = length
-        chosen["segment"] = s.segment or segment_of(length, season)
-        self.settings = s = s.model_copy(update=chosen)
+        self.settings = s = s.model_copy(update=self._sizes_of_network(panel, training))
         self._number = {name: number for number, name in enumerate(self.names, 1)}
         self.sizes = [self._sizes(series, len(series.y) - s.test, len(known.y)) for series, known in zip(panel.series, training)]
         for series in training:
@@ -174,9 +154,8 @@ class Forecast(Task):
             )
         if s.start is None:
             self.settings = s = s.model_copy(update={"start": self._best_start(training)})
-        many = self.windows > 3000
-        units = s.units or 300 if s.kind == "esn" else s.units
-        self.settings = s.model_copy(update={"units": units or (128 if many else 64 if self.windows > 300 else 32)})
+        units = 300 if s.kind == "esn" else 128 if self.windows > 3000 else 64 if self.windows > 300 else 32
+        self.settings = s.model_copy(update={"units": s.units or units})
 
     def _cut(self, panel: Panel) -> dict[str, Any]:
         """How many steps test and validation have, where nobody said it."""
@@ -192,15 +171,42 @@ class Forecast(Task):
         windows = len(panel.series) * max(1, valid - H + 1)
         return {"test": test, "valid": valid, "stride": s.stride or (max(1, windows // 1000) if len(panel.series) < 20 else H)}
 
+    def _sizes_of_network(self, panel: Panel, training: Sequence[Series]) -> dict[str, Any]:
+        """What the network says and how much it reads, where nobody said it."""
+        s = self.settings
+        counts = s.output == "negative_binomial"
+        output = s.output or {"esn": "mean", "autoregressive": "student_t"}.get(s.kind, "quantiles")
+        if s.kind == "esn" and output != "mean":
+            raise SettingsError(
+                f'network.kind="esn" says the mean, and its quantiles are those of its errors; leave out output={output!r}.'
+            )
+        if s.kind == "autoregressive" and output == "mean":
+            raise SettingsError(
+                'network.kind="autoregressive" draws samples; output="mean" has none. Take quantiles, gaussian or student_t.'
+            )
+        log = s.log
+        if log is None:
+            positive = all(bool((series.y[~np.isnan(series.y)] > 0).all()) for series in panel.series)
+            log = positive and not counts and grows(training, s.season)
+        middle = int(np.median([len(series.y) for series in training]))
+        length = s.window or min(max(4 * s.season, 3 * s.horizon, 16), max(2 * s.season, middle // 2, 4))
+        return {
+            "log": log and not counts,
+            "level": "none" if counts else s.level or ("last" if s.season == 1 else "season"),
+            "output": output,
+            "identity": len(panel.series) > 1 if s.identity is None else s.identity,
+            "window": length,
+            "segment": s.segment or segment_of(length, s.season),
+        }
+
     def _cuts(self) -> Cuts:
         s = self.settings
         return Cuts(s.horizon, s.valid, s.test, s.stride, max(TWO, min(s.season + 1, s.window)))
 
     def read(self, source: Source, cutoff: str | int | None = None, whole: bool = False) -> Panel:
         """The series of a source, as the network can read them; whole: without leaving out what is missing at their beginnings."""
-        s = self.settings
         known = self.frequency if self.names else None  # from training
-        panel = read_panel(source, self.roles_of, s.repair, s.cutoff if cutoff is None else cutoff, known, whole)
+        panel = read_panel(source, self.roles_of, self.settings.repair, cutoff, known, whole)
         for series in panel.series if self.names else ():
             self.check(series)
         return panel
@@ -249,9 +255,10 @@ class Forecast(Task):
 
     def rows(self, source: Source, split: str) -> Iterator[Mapping[str, Any]]:
         """The windows of a split; of "all": of cut-offs through all of the data."""
-        if self._panel is None or self._panel[0] != source.path:
-            self._panel = (source.path, self.read(source))
-        return _windows(self._panel[1].series, self._cuts(), split, self.settings.windows if split == "train" else None)
+        cutoff = None if split == "all" else self.settings.cutoff
+        if self._panel is None or self._panel[:2] != (source.path, cutoff):
+            self._panel = (source.path, cutoff, self.read(source, cutoff))
+        return _windows(self._panel[2].series, self._cuts(), split, self.settings.windows if split == "train" else None)
 
     def encode(self, row: Mapping[str, Any]) -> Example:
         """A window, {"series": Series, "cut": how many values are known}, as arrays."""
