@@ -101,10 +101,11 @@ def beam_search(
         symbol, source = at % choices, (first + at // choices).flatten()
         over = symbol == end
         w, history = select(w, source), history.index_select(0, source)
-        score = best / _penalty(t + 1, length_penalty)
-        if coverage_penalty:
-            score = score + coverage_penalty * _covered(model, w, seen.context(going, 1).mask)
-        found = found.joined(score.masked_fill(~over, NEVER), best, history.view(*best.shape, t))
+        if bool(over.any()):
+            score = best / _penalty(t + 1, length_penalty)
+            if coverage_penalty:
+                score = score + coverage_penalty * _covered(model, w, seen.context(going, 1).mask)
+            found = found.joined(score.masked_fill(~over, NEVER), best, history.view(*best.shape, t))
         symbol = symbol.masked_fill(over, 0).flatten()
         w, history = model.write(w, symbol), torch.cat([history, symbol[:, None]], 1)
         # what goes on only loses probability: this is the most that it can come to
