@@ -109,6 +109,11 @@ def test_a_hundred_thousand_levels(text):
     assert tree.parent.count(-1) == 1
 
 
+def test_deep_trees_are_drawn_down_to_where_it_can_be_seen():
+    lines = parse_tree("(2 " * DEEP + "(2 x)" + ")" * DEEP).drawn().splitlines()
+    assert (len(lines), lines[1], lines[-1].strip()) == (101, "└─ 2", "└─ ...")
+
+
 @pytest.mark.parametrize("text", ["( " + "a " * 10_000 + ")", "(" + ",".join("a" * 10_000) + ");", json.dumps([["a"] * 10_000])])
 def test_ten_thousand_children(text):
     tree = parse_tree(text)

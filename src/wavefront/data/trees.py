@@ -13,6 +13,9 @@ from wavefront.errors import DataError
 __all__ = ["ReadTree", "TreeText", "from_heads", "labelled", "parse_tree", "read_trees"]
 
 
+DEEPEST = 100  # levels of a tree that are drawn: a margin is as wide as its level is deep
+
+
 class ReadTree(NamedTuple):
     """One tree, its nodes numbered so that siblings stand in their order.
 
@@ -59,7 +62,7 @@ class ReadTree(NamedTuple):
         return _joined(tokens)
 
     def drawn(self, labels: Sequence[str | None] | None = None) -> str:
-        """A node a line, its label and word, under its parent.
+        """A node a line, its label and word, under its parent; what lies below `DEEPEST` levels as "...".
 
         >>> print(parse_tree("(4 (3 good) (2 (2 old) (2 film)))").drawn())
         4
@@ -73,6 +76,11 @@ class ReadTree(NamedTuple):
         for node, last, leaving in self._walk():
             if leaving:
                 margins.pop()
+                continue
+            if len(margins) > DEEPEST:
+                if len(margins) == DEEPEST + 1:
+                    lines.append(margins[-1] + "└─ ...")
+                margins.append(margins[-1])
                 continue
             text = " ".join(text for text in (said[node], self.words[node]) if text is not None) or "·"
             root = self.parent[node] < 0
