@@ -31,7 +31,7 @@ def test_what_is_certain_is_chosen(columns, row, task, roles):
 def test_a_text_column_of_few_values_is_the_label_and_an_id_is_not_read():
     rows = [{"id": f"row {i}", "body": f"some words {i}", "mood": "ab"[i % 2]} for i in range(60)]
     columns = {"id": "text", "body": "text", "mood": "text"}
-    with pytest.raises(SettingsError, match="say which with --task: classify"):
+    with pytest.raises(SettingsError, match="If that is meant: --task classify"):
         choose(Rows(columns, train=rows))  # id and body could both be the input
     assert choose(Rows(columns, train=rows), None, {"input": "body", "label": "mood"})[0] is Classify
 
@@ -52,9 +52,9 @@ def test_conllu_is_tagged_with_upos_unless_told():
     assert choose(source, None, {"labels": "xpos"})[1].columns == {"tokens": "tokens", "labels": "xpos"}
 
 
-def test_sentences_and_their_translations_are_not_tags():
+def test_sentences_and_their_translations_are_not_tags_and_may_be_pairs():
     rows = [{"de": ["a", "b"], "en": ["c"]}]
-    with pytest.raises(SettingsError, match="no task can tell its columns"):
+    with pytest.raises(SettingsError, match=r"looks like one for translate \(en from de\).*If that is meant: --task translate"):
         choose(Rows({"de": "symbols", "en": "symbols"}, train=rows))
 
 

@@ -86,6 +86,9 @@ def choose(source: Source, name: str | None = None, columns: Mapping[str, str] |
             f"no task can tell its columns from {_listed(there)} in {source.path}. Name a task and its columns: --task classify"
             f" --column input=COLUMN --column label=COLUMN{_as_series(there)}"
         )
+    if len(claims) == 1:
+        only = next(iter(claims))
+        raise SettingsError(f"{source.path} looks like one for {options}, but may be for something else. If that is meant: --task {only}.")
     raise SettingsError(f"{source.path} can be learned in more than one way, say which with --task: {options}.")
 
 
