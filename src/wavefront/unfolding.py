@@ -131,7 +131,8 @@ def sample_draws(cell: Cell, structure: Structure, like: Tensor) -> Any:
 
     Leaves: [nodes, ...] for a draw per step, [rows, ...] per unfolding; without rows, [fronts, ...] and [...].
     """
-    return map_draws(lambda draw: draw.sample(_drawn_shape(draw, structure), like), draws_wanted(cell, 1))
+    wanted = draws_wanted(cell, 1)
+    return None if wanted is None else map_draws(lambda draw: draw.sample(_drawn_shape(draw, structure), like), wanted)
 
 
 def _drawn_shape(draw: Any, structure: Structure) -> tuple[int, ...]:

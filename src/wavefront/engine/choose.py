@@ -19,7 +19,7 @@ from torch.utils import _pytree as pytree
 
 from wavefront.cell import Cell, Draw, Given, advance, map_draws, named
 from wavefront.engine.differentiate import differentiate
-from wavefront.engine.graph import Graph, Unsupported, Value, evaluate, needed, order
+from wavefront.engine.graph import Graph, Recipe, Unsupported, Value, evaluate, needed, order
 from wavefront.engine.layout import Layout, layout_of
 from wavefront.engine.plan import Plan, Reach, make_plan
 from wavefront.engine.products import lowered
@@ -125,10 +125,11 @@ def _choose(problem: Any, backend: str, reference: Callable[[Any], Any]) -> Any:
 
 def _passing(problem: Any) -> str | None:
     """A reason that lies in this call, not in the cell."""
-    leaves = [t for t in pytree.tree_leaves((problem.inputs, problem.first, problem.given, problem.context)) if isinstance(t, Tensor)]
+    trees = (problem.inputs, problem.first, *problem.given, problem.context)
+    leaves = [t for tree in trees for t in leaves_of(tree) if isinstance(t, Tensor)]
     if problem.structure.nodes == 0:
         return "there is nothing to unfold over"
-    if not pytree.tree_leaves(problem.first):
+    if not leaves_of(problem.first):
         return "a cell without a state"
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return "inside torch.compile or torch.jit.trace"
@@ -149,6 +150,25 @@ def _passing(problem: Any) -> str | None:
     if len(dtypes) != 1 or not dtypes <= {torch.float32, torch.float64}:
         return f"dtypes {', '.join(sorted(map(str, dtypes)))}: float32 or float64 throughout is compiled"
     return None
+
+
+def leaves_of(tree: Any) -> list[Any]:
+    """`pytree.tree_leaves`, at once for what most states and inputs are: one tensor, or a tuple of tensors."""
+    if isinstance(tree, Tensor):
+        return [tree]
+    if isinstance(tree, tuple) and all(isinstance(part, Tensor) for part in tree):
+        return list(tree)
+    return pytree.tree_leaves(tree)
+
+
+def _like_first(problem: Any, leaves: list[Tensor]) -> Any:
+    """Leaves in the form that the initial state has."""
+    first = problem.first
+    if isinstance(first, Tensor):
+        return leaves[0]
+    if isinstance(first, tuple) and hasattr(first, "_fields") and all(isinstance(part, Tensor) for part in first):
+        return type(first)(*leaves)
+    return pytree.tree_unflatten(leaves, pytree.tree_structure(first))
 
 
 MODULE = frozenset(torch.nn.Module().__dict__) | {"form"}  # what every module has: told apart below, where it matters
@@ -193,7 +213,7 @@ def mutable(value: Any) -> bool:
 def plan_of(problem: Any) -> Planned | str:
     """The cell's plan, or why there is none."""
     cell = problem.cell
-    key = (_fingerprint(cell), problem.context is not None, problem.draws is not None, pytree.tree_leaves(problem.first)[0].dtype)
+    key = (_fingerprint(cell), problem.context is not None, problem.draws is not None, leaves_of(problem.first)[0].dtype)
     with _lock:
         mine = _plans.setdefault(cell.__dict__.get("form", cell), OrderedDict())  # copies of one form, made for each call, share its plans
         if key not in mine:
@@ -437,12 +457,12 @@ def _run(problem: Any, planned: Planned) -> Any:
 
     plan, cell = planned.plan, problem.cell
     layout = layout_of(problem.structure, cell.slots)
-    first = pytree.tree_leaves(problem.first)
+    first = leaves_of(problem.first)
     like = first[0]
     tensors = _bind(problem, planned)
     hoisted = Hoisted(plan, layout, tensors, like)
     into = hoisted.get(plan.into)
-    starts = [first, *(pytree.tree_leaves(part) for part in problem.given)]
+    starts = [first, *(leaves_of(part) for part in problem.given)]
     everything = [*into, *(leaf for start in starts for leaf in start)]
     needs = tuple(t.requires_grad for t in into) if torch.is_grad_enabled() and any(t.requires_grad for t in everything) else None
     key = (needs, like.dtype is torch.float64)
@@ -451,8 +471,7 @@ def _run(problem: Any, planned: Planned) -> Any:
             planned.programs[key] = Program(plan, needs, like.dtype is torch.float64)
     exported, ends = carried(planned.programs[key], layout, into, starts)
     (outputs,) = hoisted.get([plan.output], dict(zip(plan.exported, exported)))
-    spec = pytree.tree_structure(problem.first)
-    return outputs, tuple(pytree.tree_unflatten(part, spec) for part in ends)
+    return outputs, tuple(_like_first(problem, part) for part in ends)
 
 
 def _bind(problem: Any, planned: Planned) -> dict[Any, Tensor]:
@@ -463,7 +482,7 @@ def _bind(problem: Any, planned: Planned) -> dict[Any, Tensor]:
         way = np.array(planned.phases)[(start + layout.front) % len(planned.phases)]
         tensors["phase", 0] = torch.from_numpy(way).to(pytree.tree_leaves(problem.first)[0])[:, None]
     for kind, tree in (("x", problem.inputs), ("context", problem.context)):
-        tensors |= {(kind, n): leaf for n, leaf in enumerate(pytree.tree_leaves(tree)) if leaf is not None}
+        tensors |= {(kind, n): leaf for n, leaf in enumerate(leaves_of(tree)) if leaf is not None}
     if problem.draws is not None:
         drawn: list[Tensor] = []
         map_draws(lambda draw, value: drawn.append(value), problem.cell.draws(1), problem.draws)
@@ -478,26 +497,37 @@ class Hoisted:
         self.plan, self.layout, self.like = plan, layout, like
         self.node: dict[Value, Tensor] = {}
         self.sequence: dict[Value, Tensor] = {}
-        for v in needed([*plan.after, plan.output]):
-            if v.kind == "input" and v.attr in tensors:
+        for v in plan.inputs:
+            if v.attr in tensors:
                 (self.sequence if plan.reach[v] is Reach.SEQUENCE else self.node)[v] = tensors[v.attr]
 
     def get(self, values: list[Value], more: dict[Value, Tensor] | None = None) -> list[Tensor]:
         """Values of the nodes [nodes, ...]; those that are given once per sequence [rows, ...]."""
         self.node |= more or {}
         plan, layout = self.plan, self.layout
+        wanted = tuple(values)
+        if wanted not in plan.recipes:
+            plan.recipes[wanted] = self._recipes(values)
+        prepared, per_sequence, spread, rest = plan.recipes[wanted]
+        prepared.run(self.node, self.like, layout.nodes)
+        if per_sequence.values:
+            env = {**self.node, **self.sequence}
+            per_sequence.run(env, self.like, layout.rows)
+            self.sequence |= {v: env[v] for v in per_sequence.values}
+        for v in spread:
+            self.node[v] = self.sequence[v].index_select(0, layout.index["row"])
+        rest.run(self.node, self.like, layout.nodes)
+        return [self.sequence[v] if plan.reach[v] is Reach.SEQUENCE else self.node[v] for v in values]
+
+    def _recipes(self, values: list[Value]) -> tuple[Recipe, Recipe, list[Value], Recipe]:
+        plan = self.plan
         known = {**self.node, **self.sequence}
         todo = needed(values, known)
         per_sequence = [v for v in todo if plan.reach[v] is Reach.SEQUENCE]
         prepared = [v for v in todo if plan.reach[v] is Reach.PARAMETERS and not v.rows]
-        evaluate(prepared, self.node, self.like, layout.nodes)
-        env = {**self.node, **self.sequence}
-        evaluate(per_sequence, env, self.like, layout.rows)
-        self.sequence |= {v: env[v] for v in per_sequence}
+        node, sequence = {*self.node, *prepared}, {*self.sequence, *per_sequence}
         rest = [v for v in values if plan.reach[v] is not Reach.SEQUENCE]
-        for v in needed(rest, self.node):
-            for a in v.args:
-                if a in self.sequence and a not in self.node and plan.reach[v] is not Reach.SEQUENCE:
-                    self.node[a] = self.sequence[a].index_select(0, layout.index["row"])
-        evaluate(rest, self.node, self.like, layout.nodes)
-        return [self.sequence[v] if plan.reach[v] is Reach.SEQUENCE else self.node[v] for v in values]
+        spread = {
+            a: None for v in needed(rest, node) for a in v.args if a in sequence and a not in node and plan.reach[v] is not Reach.SEQUENCE
+        }
+        return Recipe(prepared, self.node), Recipe(per_sequence, {*known, *prepared}), list(spread), Recipe(rest, {*node, *spread})

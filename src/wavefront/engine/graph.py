@@ -28,7 +28,7 @@ from torch import Tensor
 from wavefront.clipping import clip_gradient
 from wavefront.engine.products import product
 
-__all__ = ["BINARY", "COMPARE", "PRODUCTS", "UNARY", "Graph", "Unsupported", "Value", "evaluate", "needed", "order"]
+__all__ = ["BINARY", "COMPARE", "PRODUCTS", "UNARY", "Graph", "Recipe", "Unsupported", "Value", "evaluate", "needed", "order"]
 
 UNARY: dict[str, Callable[..., Tensor]] = {
     "abs": torch.abs,
@@ -281,22 +281,29 @@ def order(values: Iterable[Value]) -> list[Value]:
 
 def evaluate(values: Iterable[Value], env: dict[Value, Tensor], like: Tensor, rows: int) -> list[Tensor]:
     """The values in torch operations, all rows at once; `env` knows the inputs and remembers the rest. Differentiable by autograd."""
-    values = list(values)
-    todo = needed(values, env)
-    uses: dict[Value, int] = {}
-    for v in todo:
-        for a in v.args:
-            uses[a] = uses.get(a, 0) + 1
-    for v in values:
-        uses[v] = uses.get(v, 0) + 1
-    for v in todo:
-        if v.kind == "mm" and uses[v] == 1 and v.rows:
-            continue  # an addition may take it along: addmm
-        env[v] = _apply(v, env, like, rows)
-    for v in values:
-        if v not in env:
+    return Recipe(values, env).run(env, like, rows)
+
+
+class Recipe:
+    """What has to be computed for some values once others are known: found out once, run as often as one likes."""
+
+    def __init__(self, values: Iterable[Value], known: Iterable[Value]):
+        self.values = list(values)
+        todo = needed(self.values, known)
+        uses: dict[Value, int] = {}
+        for v in todo:
+            for a in v.args:
+                uses[a] = uses.get(a, 0) + 1
+        for v in self.values:
+            uses[v] = uses.get(v, 0) + 1
+        # a product that is used once may be taken along by an addition: addmm
+        self.todo = [v for v in todo if not (v.kind == "mm" and uses[v] == 1 and v.rows)]
+
+    def run(self, env: dict[Value, Tensor], like: Tensor, rows: int) -> list[Tensor]:
+        """As `evaluate`."""
+        for v in self.todo:
             env[v] = _apply(v, env, like, rows)
-    return [env[v] for v in values]
+        return [_get(v, env, like, rows) for v in self.values]
 
 
 def dense(w: Tensor, sources: Tensor, columns: int) -> Tensor:

@@ -55,15 +55,33 @@ class Layout:
         return np.repeat(np.arange(self.fronts), self.sizes)
 
     @cached_property
-    def rolling(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def rolling(self) -> tuple[np.ndarray, np.ndarray, Tensor]:
         """own, before and ends for a chain whose states are kept for two fronts only."""
         own = self.extra + self.row + self.rows * (self.front % 2)
-        return own, self._places(self._codes, self.row[:, None], own), self._places(self._end_codes, np.arange(self.rows)[:, None], own)
+        with torch.inference_mode(False):
+            ends = torch.from_numpy(self._places(self._end_codes, np.arange(self.rows)[:, None], own))
+        return own, self._places(self._codes, self.row[:, None], own), ends
 
     @cached_property
     def shifted(self) -> bool:
         """The states before all nodes, in order, are rows of the buffer without a gap: whole sequences."""
         return self.slots == 1 and bool((self.before[:, 0] == self.before[0, 0] + np.arange(self.nodes)).all())
+
+    def blocks(self, most: int) -> list[tuple[int, int, int, int]]:
+        """Runs of fronts of at most so many nodes, or of one front: (first front, last front, first node, last node)."""
+        if most not in self._blocks:
+            found, low = [], 0
+            while low < self.fronts:
+                first = int(self.offsets[low])
+                high = max(low + 1, int(np.searchsorted(self.offsets, first + most, side="right")) - 1)
+                found.append((low, high, first, int(self.offsets[high])))
+                low = high
+            self._blocks[most] = found
+        return self._blocks[most]
+
+    @cached_property
+    def _blocks(self) -> dict[int, list[tuple[int, int, int, int]]]:
+        return {}
 
     def shares(self, threads: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """For `threads` slices of the sequences, of about as many nodes each: where in the list of nodes each front of each slice starts, how many
@@ -93,8 +111,9 @@ class Layout:
 
     @cached_property
     def index(self) -> dict[str, Tensor]:
-        """The same as tensors, for what torch gathers."""
-        return {"row": torch.from_numpy(self.row), "before": torch.from_numpy(self.before), "ends": torch.from_numpy(self.ends)}
+        """The same as tensors, for what torch gathers: now and in later calls, whatever mode they are in."""
+        with torch.inference_mode(False):
+            return {"row": torch.from_numpy(self.row), "before": torch.from_numpy(self.before), "ends": torch.from_numpy(self.ends)}
 
 
 _by_structure: weakref.WeakKeyDictionary[Structure, dict[int, Layout]] = weakref.WeakKeyDictionary()

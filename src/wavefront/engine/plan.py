@@ -14,12 +14,13 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from wavefront.engine.graph import Graph, Slot, Value, order
 
-__all__ = ["Colour", "Plan", "Reach", "make_plan"]
+__all__ = ["Colour", "Plan", "Reach", "linear", "make_plan"]
 
 
 class Reach(enum.IntEnum):
@@ -76,6 +77,9 @@ class Plan:
     output: Value
     carried: list[Value]  # in order
     into: list[Value]  # what the carried part takes from outside: with rows (per node or per sequence), or prepared
+    lifted: list[
+        Value
+    ]  # products x W + b of `into` that the carried part needs: hoisted, a few fronts at a time before the loop passes over them
     exported: list[Value]  # what outlives the loop: what deferred operations and the output need
     deferred: list[Value]
 
@@ -88,6 +92,8 @@ class Plan:
 
     def __post_init__(self) -> None:
         self._carried = set(self.carried)
+        self.inputs = [v for v in order([*self.after, self.output]) if v.kind == "input"]
+        self.recipes: dict[tuple[Value, ...], Any] = {}  # what it takes to compute what lies outside the loop
 
     def operations(self) -> list[Value]:
         """All of the step's operations, each after what it needs."""
@@ -107,6 +113,7 @@ def make_plan(graph: Graph, before: list[list[Value]], after: Sequence[Value], o
     everything = order([*after, output])
     outlying = [v for v in everything if v not in inner and reach[v] is Reach.STATE]
     carried, into = _inside(after, reach, states)
+    into, lifted = _lift(into, set(carried), everything, [*after, output], reach)
     known = set(carried) | states
     wanted: dict[Value, None] = {}
     todo = [a for v in outlying for a in v.args] + [output]
@@ -115,7 +122,7 @@ def make_plan(graph: Graph, before: list[list[Value]], after: Sequence[Value], o
             todo += v.args  # a truth value is found again from what it compares
         elif v in known:
             wanted.setdefault(v)
-    return Plan(graph, reach, before, list(after), output, carried, into, list(wanted), outlying)
+    return Plan(graph, reach, before, list(after), output, carried, into, lifted, list(wanted), outlying)
 
 
 def _reaches(values: list[Value], before: list[list[Value]], sequence: set[Value]) -> dict[Value, Reach]:
@@ -181,6 +188,38 @@ def _inside(after: Sequence[Value], reach: dict[Value, Reach], states: set[Value
         if not more:
             return list(carried), list(into)
         pulled |= more
+
+
+def linear(v: Value) -> tuple[Value, Value, Value | None] | None:
+    """v as a vector x times a prepared matrix W, plus a prepared b or nothing: (x, W, b)."""
+    product, bias = v, None
+    if v.kind == "add":
+        product, bias = v.args if v.args[0].kind == "mm" else v.args[::-1]
+        if bias.rows or bias.shape != v.shape:
+            return None
+    if product.kind != "mm" or len(product.shape) != 1 or not product.args[0].rows:
+        return None
+    return product.args[0], product.args[1], bias
+
+
+def _lift(
+    into: list[Value], carried: set[Value], everything: list[Value], results: list[Value], reach: dict[Value, Reach]
+) -> tuple[list[Value], list[Value]]:
+    """What comes in as x W + b, and nobody else wants, comes in as x, W and b."""
+    users: dict[Value, set[Value]] = {}
+    for v in everything:
+        for a in v.args:
+            users.setdefault(a, set()).add(v)
+    new: dict[Value, None] = {}
+    lifted = []
+    for v in into:
+        parts = linear(v) if v.rows and reach[v] is Reach.NODE and v not in results and users[v] <= carried else None
+        if parts is None or (v.kind == "add" and any(a.kind == "mm" and users[a] != {v} for a in v.args)):
+            new.setdefault(v)
+        else:
+            lifted.append(v)
+            new.update(dict.fromkeys(p for p in parts if p is not None))
+    return list(new), lifted
 
 
 def _rewrite(g: Graph, results: list[Value], reach: dict[Value, Reach]) -> list[Value]:

@@ -58,7 +58,9 @@ def product(x: Tensor, w: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def _product(x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
-    w = w if w.is_contiguous() or w.t().is_contiguous() else w.contiguous()  # of a part of a larger matrix oneDNN is a thousand times slower
+    w = (
+        w if w.is_contiguous() or w.t().is_contiguous() else w.contiguous()
+    )  # of a part of a larger matrix oneDNN is a thousand times slower
     if not is_lowered():
         return _onednn()(x, w.t(), bias, "none", [], "")
     y = _onednn()(x.bfloat16(), w.t().bfloat16(), None, "none", [], "").float()
@@ -86,23 +88,42 @@ class Product(torch.autograd.Function):
 
 def weight_gradient(x: Tensor, d: Tensor, w: Tensor) -> Tensor:
     """xᵀ d [K, M], in the layout of the weight itself, which is often a transpose."""
-    if w.stride(0) != 1 or w.shape[0] == 1:
-        return _over_rows(x, d)
-    return _over_rows(d, x).t()
+    if torch.is_grad_enabled() and (x.requires_grad or d.requires_grad):
+        return x.t().mm(d)
+    total = WeightGradient(w)
+    total.add(x, d)
+    found = total.result()
+    assert found is not None
+    return found
 
 
-def _over_rows(a: Tensor, b: Tensor) -> Tensor:
-    """aᵀ b. By code of our own where MKL is slow, for oneDNN would first turn both."""
-    large = a.dtype is torch.float32 and a.device.type == "cpu" and a.numel() * b.shape[1] >= LARGE
-    if not large or (torch.is_grad_enabled() and (a.requires_grad or b.requires_grad)):
-        return a.t().mm(b)
-    if is_lowered():
-        return a.bfloat16().t().mm(b.bfloat16()).float()
-    if _intel():
-        return a.t().mm(b)
-    from wavefront.engine.backends.compiled.contract import contract
+class WeightGradient:
+    """Σ xᵀ d [K, M] over blocks of rows, in the layout of the weight. By code of our own where MKL is slow, for oneDNN would first turn both."""
 
-    return contract(*(t if t.stride(-1) == 1 else t.contiguous() for t in (a, b)))
+    def __init__(self, w: Tensor):
+        self.turned = w.stride(0) == 1 and w.shape[0] != 1
+        self.total: Tensor | None = None
+        self.columns = 0  # of the native code's total, which has some more
+
+    def add(self, x: Tensor, d: Tensor) -> None:
+        a, b = (d, x) if self.turned else (x, d)
+        large = a.dtype is torch.float32 and a.device.type == "cpu" and a.numel() * b.shape[1] >= LARGE
+        if large and is_lowered() and not self.columns:
+            part = a.bfloat16().t().mm(b.bfloat16()).float()
+            self.total = part if self.total is None else self.total.add_(part)
+        elif self.columns or (large and not _intel() and self.total is None):
+            from wavefront.engine.backends.compiled.contract import contract
+
+            self.columns = b.shape[1]
+            self.total = contract(*(t if t.stride(-1) == 1 else t.contiguous() for t in (a, b)), self.total)
+        else:
+            self.total = a.t().mm(b) if self.total is None else self.total.addmm_(a.t(), b)
+
+    def result(self) -> Tensor | None:
+        found = self.total
+        if found is not None and self.columns and found.shape[1] != self.columns:
+            found = found[:, : self.columns].contiguous()
+        return found if found is None or not self.turned else found.t()
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence as Many
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -16,6 +17,27 @@ from wavefront.structure import Sequence
 from wavefront.unfolding import sample_draws, unfold
 
 __all__ = ["Bidirectional", "Recurrent"]
+
+
+def _line(
+    batch: int,
+    steps: int,
+    reverse: bool,
+    skips: tuple[int, ...],
+    start: int,
+    together: int,
+    lengths: Tensor | Many[int] | None = None,
+    resets: Tensor | None = None,
+) -> Sequence:
+    return Sequence(batch, steps, lengths, resets, reverse, skips, start, together)
+
+
+_whole = lru_cache(maxsize=8)(_line)  # whole sequences of one form come again and again
+
+
+def _plainly() -> bool:
+    """Whether a tensor made now serves any later call: one made under a transform of torch.func, or in inference mode, does not."""
+    return torch._C._functorch.peek_interpreter_stack() is None and not torch.is_inference_mode_enabled()
 
 
 class Recurrent(nn.Module):
@@ -71,7 +93,8 @@ class Recurrent(nn.Module):
         draws: Any = None,
         start: int = 0,
     ) -> tuple[Tensor, Any]:
-        line = Sequence(*self._batch(x, context), lengths, resets, self.reverse, self.skips, start, self._together())
+        form = *self._batch(x, context), self.reverse, self.skips, start, self._together()
+        line = _whole(*form) if lengths is None and resets is None and _plainly() else _line(*form, lengths, resets)
         if draws is not None:
             draws = map_draws(lambda d, v: line.pack(v) if d.per == "step" and d.per_row else v, self.cell.draws(1), draws)
         packed = pytree.tree_map(line.pack, x)
@@ -122,6 +145,8 @@ class Recurrent(nn.Module):
 
     def _together(self) -> int:
         """Steps that do not see each other are one front, unless the cell tells the steps apart: by its clock, by a draw for each."""
+        if self.skips == (1,):
+            return 1
         drawn: list[Any] = []
         map_draws(lambda draw: drawn.append(draw.per == "step" and not draw.per_row), draws_wanted(self.cell, 1))
         return 1 if self.cell.phases > 1 or any(drawn) else min(self.skips)

@@ -24,19 +24,19 @@ PANEL = 4  # vectors
 ARGUMENTS = ("d", "d_step", "x", "x_step", "out", "out_step", "rows", "columns_d", "columns_x", "panel", "slices")
 
 
-def contract(d: Tensor, x: Tensor) -> Tensor:
-    """d [N, M], x [N, K], rows contiguous -> dᵀ x [M, K]."""
+def contract(d: Tensor, x: Tensor, total: Tensor | None = None) -> Tensor:
+    """d [N, M], x [N, K], rows contiguous -> dᵀ x [M, K], with columns of zeros up to a multiple of `Contraction.columns`; added to the total."""
     kernel = _kernel(x.dtype is torch.float64)
     n, m, k = d.shape[0], d.shape[1], x.shape[1]
     wide = -(-k // kernel.columns) * kernel.columns
-    out = x.new_zeros(m, wide)
+    out = x.new_zeros(m, wide) if total is None else total
     slices = max(1, min(torch.get_num_threads() if home_process() else 1, m // 24))
     panel = x.new_empty(slices, BLOCK * kernel.columns)
     table = (ctypes.c_int64 * len(ARGUMENTS))(
         d.data_ptr(), d.stride(0), x.data_ptr(), x.stride(0), out.data_ptr(), wide, n, m, k, panel.data_ptr(), slices
     )
     threads.run(kernel, table, slices)
-    return out if wide == k else out[:, :k].contiguous()
+    return out
 
 
 @cache

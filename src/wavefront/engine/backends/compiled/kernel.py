@@ -14,37 +14,38 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import llvmlite.ir as ir
 
 from wavefront.engine.backends.compiled.emit import I64, PTR, Code, compile_module, host_bytes
+from wavefront.engine.backends.compiled.packing import Pack, Packing
 from wavefront.engine.backends.compiled.schedule import Group, Item, Place, Schedule, base, contiguous
 from wavefront.engine.backends.compiled.sparse import APART, SparsePack
 from wavefront.engine.backends.compiled.threads import openmp, write_entry
-from wavefront.engine.graph import ELEMENTWISE, Value
+from wavefront.engine.graph import ELEMENTWISE, Recipe, Value
 
-__all__ = ["Kernel", "Pack"]
+__all__ = ["Kernel"]
 
 ACCUMULATORS = 24  # vector registers that hold sums; the others hold weights and one number of the state
 Line = tuple[tuple[tuple[str, int], ...], int]  # an index: Σ coefficient * loop variable + constant
 
 
-@dataclass(frozen=True)
-class Pack:
-    """Weights in the order in which a group's k loops read them: [block of panels][k][window][panel][lane], zeros where there is no column."""
-
-    windows: tuple[tuple[Value, int], ...]  # (weight [K, M], first column)
-    columns: int  # of each window
-    rows: int  # K
-    panels: int  # in a whole block
-
-
 class Kernel:
     """The compiled function. Its arguments are named in `arguments`; `run` takes an array with the pointer or number of each."""
 
-    def __init__(self, schedule: Schedule, sizes: dict[Any, int], slots: int, double: bool, reverse: bool, clear: tuple[int, ...] = ()):
+    frame: Any = None  # what the last call was handed and the next may be handed again
+    recipe: Recipe | None = None  # how weights and fixed vectors are made of what comes in
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        sizes: dict[Any, int],
+        slots: int,
+        double: bool,
+        reverse: bool,
+        clear: tuple[int, ...] = (),
+    ):
         """sizes: the vector size of each place, by (kind, number); clear: parts whose gradient is set to zero once a front is done with it."""
         self.schedule, self.slots, self.reverse, self.clear = schedule, slots, reverse, clear
         self.sizes = sizes | {(p.kind, p.number): v.size for v, p in schedule.places.items() if p.kind == "scratch"}
@@ -64,6 +65,8 @@ class Kernel:
         team = openmp()
         if team:
             write_entry(self.module, "kernel", self._argument("slices"))
+        self.packing = Packing(self.packs, double)
+        self.place = {key: number for number, key in enumerate(self.arguments)}
         address, self.text, self._alive = compile_module(self.module, team.addresses if team else {})
         self.entry = address("entry") if team else None
         self.slice = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(address("kernel"))
@@ -103,7 +106,7 @@ class Kernel:
         self._rows = c.b.alloca(PTR, c.i64(most))
         body = f.append_basic_block("body")
         c.b.position_at_end(body)
-        fronts = self._number("fronts")
+        fronts = self._number("fronts")  # of the whole structure; this call does those from "low" to "high"
         self._most = self._number("most")
         first = c.b.mul(part, fronts)
         self._scratch = c.at(self._pointer("scratch"), c.b.mul(part, self._number("scratch_size")))
@@ -117,7 +120,7 @@ class Kernel:
             if self.clear:
                 c.if_(c.b.icmp_signed("!=", self._number("clear"), c.i64(0)), lambda: self._clear(count))
 
-        c.loop(c.i64(0), fronts, 1, front, down=self.reverse)
+        c.loop(self._number("low"), self._number("high"), 1, front, down=self.reverse)
         c.b.ret_void()
         with c.b.goto_block(self._entry):
             c.b.branch(body)
@@ -241,8 +244,9 @@ class Kernel:
 
     def _items(self, g: Group, i: Any, index: tuple[Line, ...], lanes: int) -> None:
         self._i, self._lanes = i, lanes
-        for item in g.items:
-            self._store(item, self.value(item.value, index), index)
+        values = [self.value(item.value, index) for item in g.items]  # all of them first: what is written may lie over what is read
+        for item, value in zip(g.items, values):
+            self._store(item, value, index)
 
     def _store(self, item: Item, value: Any, index: tuple[Line, ...]) -> None:
         c = self.c
@@ -425,7 +429,10 @@ class Kernel:
         for r in sorted({most, *(k for k in (4, 2, 1) if k < most)}, reverse=True):
             inside, other = f.append_basic_block(f"take{r}"), f.append_basic_block("fewer")
             if r > 1:
-                b.cbranch(b.icmp_signed(">=", left, c.i64(r)), inside, other)
+                enough = b.icmp_signed(">=", left, c.i64(r))
+                if r == most == 6:  # 8 rows are 4 and 4: two alone wait for the weights
+                    enough = b.and_(enough, b.icmp_signed("!=", left, c.i64(8)))
+                b.cbranch(enough, inside, other)
             else:
                 b.branch(inside)
             b.position_at_end(inside)

@@ -1,22 +1,24 @@
 """A plan's carried part as two native functions: forward, which stores what the backward pass reads, and backward.
 
 The backward step is the derivative of the forward step, in the same language. Of the forward values that it reads, the states are there
-anyway; what is cheap is computed again; the rest is stored. Gradients of weights are no part of the loop: their operands are written out,
-and one product over all nodes follows.
+anyway; what is cheap is computed again; the rest is stored, in the place of the sums x W + b that came in, if it can be. Gradients of weights
+are no part of the loop: their operands are written out, and products over many nodes follow.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from wavefront.engine.backends.compiled.homes import Home, find_homes, may_overwrite
 from wavefront.engine.backends.compiled.kernel import Kernel
 from wavefront.engine.backends.compiled.schedule import Place, Schedule, base
 from wavefront.engine.differentiate import Contribution, differentiate
 from wavefront.engine.graph import PRODUCTS, Graph, Value, order
-from wavefront.engine.plan import CHEAP, VIEWS, Plan, Reach
+from wavefront.engine.plan import CHEAP, VIEWS, Plan, Reach, linear
 
 __all__ = ["Program"]
 
@@ -39,10 +41,14 @@ class Program:
         self.graph: Graph = plan.graph
         self.leaves = [v.shape for v in plan.after]
         self.slots = len(plan.before)
-        self.into_rows = [v for v in plan.into if v.rows]
+        read = {*plan.after, *plan.exported, *(a for v in plan.carried for a in v.args)}
+        self.into_rows = [v for v in plan.into if v.rows and v in read]
+        self.lifted = {v: parts for v in plan.lifted if (parts := linear(v)) is not None}
         self.stored: list[Value] = []
         self.contributions: list[Contribution] = []
         self.gradients: dict[Value, Value] = {}
+        self.homes: dict[Value, Home] = {}  # where a stored value lies in the place of a sum
+        self.over: dict[Value, Value] = {}  # whose gradient may be written over such a place
         if needs is not None:
             self._differentiate()
             self._choose_stored()
@@ -63,12 +69,20 @@ class Program:
         assert self.needs is not None
         states = [leaf for slot in plan.before for leaf in slot]
         wanted = [v for v, need in zip(plan.into, self.needs) if need]
-        self.gradients, self.contributions = differentiate(g, seeds, [*states, *wanted])
+        sums = [v for v, parts in self.lifted.items() if any(p in wanted for p in parts)]
+        self.gradients, self.contributions = differentiate(g, seeds, [*states, *wanted, *sums])
+        for v in sums:
+            if v in self.gradients:
+                x, w, b = self.lifted[v]
+                if w in wanted:
+                    self.contributions.append(Contribution(w, x, self.gradients[v]))
+                if b in wanted:
+                    self.contributions.append(Contribution(b, None, self.gradients[v]))
 
     def _choose_stored(self) -> None:
         plan = self.plan
         carried = set(plan.carried)
-        free = {*plan.into, *plan.after, *plan.exported, *(leaf for slot in plan.before for leaf in slot)}
+        free = {*plan.into, *plan.lifted, *plan.after, *plan.exported, *(leaf for slot in plan.before for leaf in slot)}
         asked: dict[Value, None] = {}
         results = [*self.gradients.values(), *(c.delta for c in self.contributions)]
         backward = _until(results, carried | free)
@@ -106,11 +120,14 @@ class Program:
 
     # the kernels
 
-    def _sources(self, arrays: Arrays) -> dict[Value, Place]:
+    def _sources(self, arrays: Arrays, lifted: Iterable[Value]) -> dict[Value, Place]:
         sources: dict[Value, Place] = {}
         for slot, parts in enumerate(self.plan.before):
             for number, leaf in enumerate(parts):
                 sources[leaf] = Place("state", number, slot)
+        for v in lifted:
+            sources[v] = Place("node", len(arrays.node))
+            arrays.node.append(("lifted", v))
         for v in self.into_rows:
             kind, names = ("row", arrays.row) if self.plan.reach[v] is Reach.SEQUENCE else ("node", arrays.node)
             sources[v] = Place(kind, len(names))
@@ -125,9 +142,9 @@ class Program:
                     sources[a] = Place("fixed", len(arrays.fixed))
                     arrays.fixed.append(("prepared", a))
 
-    def _sizes(self, arrays: Arrays, node_sizes: list[int]) -> dict[Any, int]:
+    def _sizes(self, arrays: Arrays) -> dict[Any, int]:
         sizes: dict[Any, int] = {("state", n): _size(shape) for n, shape in enumerate(self.leaves)}
-        sizes |= {("node", n): size for n, size in enumerate(node_sizes)}
+        sizes |= {("node", n): self.homes[v].of.size if v in self.homes else v.size for n, (_, v) in enumerate(arrays.node)}
         return sizes | {("row", n): v.size for n, (_, v) in enumerate(arrays.row)}
 
     @property
@@ -143,28 +160,28 @@ class Program:
     @cached_property
     def _forward(self) -> tuple[Kernel, Arrays]:
         arrays = Arrays([], [], [])
-        sources = self._sources(arrays)
-        sizes = [v.size for _, v in arrays.node]
+        sources = self._sources(arrays, self.lifted)
         outputs = [(v, Place("own", n), False) for n, v in enumerate(self.plan.after)]
         for kind, values in (("export", self.exports), ("keep", self.keeps)):
             for v in values:
                 outputs.append((v, Place("node", len(arrays.node)), False))
                 arrays.node.append((kind, v))
-                sizes.append(v.size)
         self._add_fixed(arrays, sources, [v for v, _, _ in outputs])
-        kernel = Kernel(Schedule(sources, outputs), self._sizes(arrays, sizes), self.slots, self.double, reverse=False)
-        return kernel, arrays
+        schedule = Schedule(sources, outputs)
+        operands = {base(c.a)[0] for c in self.contributions if c.a is not None}
+        places = {v: schedule.places[v] for v in self.keeps if v not in operands}
+        self.homes = find_homes(schedule, places, [v for v in self.lifted if v not in self._read_again])
+        return Kernel(schedule, self._sizes(arrays), self.slots, self.double, reverse=False), arrays
 
     @cached_property
     def _backward(self) -> tuple[Kernel, Arrays]:
+        self.forward  # noqa: B018  decides what is stored where
         arrays = Arrays([], [], [])
-        sources = self._sources(arrays)
-        sizes = [v.size for _, v in arrays.node]
+        sources = self._sources(arrays, [v for v in self.lifted if v in self._read_again])
 
         def array(kind: str, v: Value) -> Place:
             arrays.node.append((kind, v))
-            sizes.append(v.size)
-            return Place("node", len(sizes) - 1)
+            return Place("node", len(arrays.node) - 1)
 
         for v in self.exports:
             sources.setdefault(v, array("export", v))
@@ -182,17 +199,42 @@ class Program:
             for number, leaf in enumerate(parts):
                 if leaf in self.gradients:
                     outputs.append((self.gradients[leaf], Place("before", number, slot), True))
+        places = {}
         for v in self.deltas:
-            outputs.append((v, array("delta", v), False))
+            places[v] = array("delta", v)
+            outputs.append((v, places[v], False))
         self._add_fixed(arrays, sources, [v for v, _, _ in outputs])
         schedule = Schedule(sources, outputs)
-        kernel = Kernel(schedule, self._sizes(arrays, sizes), self.slots, self.double, reverse=True, clear=tuple(range(len(self.leaves))))
+        for v in self.lifted:
+            d = self.gradients.get(v)
+            if d in places and v not in self._read_again and d not in self.over.values():
+                inhabitants = {kept: home.start for kept, home in self.homes.items() if home.of is v}
+                if may_overwrite(schedule, places[d], inhabitants):
+                    self.over[v] = d
+        kernel = Kernel(schedule, self._sizes(arrays), self.slots, self.double, reverse=True, clear=tuple(range(len(self.leaves))))
         return kernel, arrays
+
+    @cached_property
+    def _read_again(self) -> set[Value]:
+        """The sums that come in and that the backward pass reads: nothing may lie over them."""
+        operands = {base(c.a)[0] for c in self.contributions if c.a is not None}
+        known = {*self.plan.into, *self.plan.after, *self.stored, *self.exports, *(leaf for slot in self.plan.before for leaf in slot)}
+        return set(self.lifted) & {*operands, *_until([*self.gradients.values(), *self.deltas], known)}
+
+    @cached_property
+    def own_arrays(self) -> list[Value]:
+        """What the forward loop writes for each node beside the states, and not in the place of a sum."""
+        return [*self.exports, *(v for v in self.keeps if v not in self.homes)]
+
+    @cached_property
+    def work(self) -> int:
+        """Additions and multiplications for each node, about."""
+        return max(1, sum(2 * v.args[1].size if v.kind in PRODUCTS else 10 * v.size for v in self.plan.carried))
 
     @cached_property
     def deltas(self) -> list[Value]:
         """What the backward loop writes out for each node: gradients of what came in with rows, and the δ of contributions."""
-        rows = [self.gradients[v] for v in self.into_rows if v in self.gradients]
+        rows = [self.gradients[v] for v in [*self.into_rows, *self.lifted] if v in self.gradients]
         return list(dict.fromkeys([*rows, *(c.delta for c in self.contributions)]))
 
 

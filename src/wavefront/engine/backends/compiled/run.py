@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
-from typing import Any
+import weakref
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from wavefront.engine.backends.compiled import threads
-from wavefront.engine.backends.compiled.kernel import Kernel, Pack
+from wavefront.engine.backends.compiled.kernel import Kernel
 from wavefront.engine.backends.compiled.program import Arrays, Program
 from wavefront.engine.backends.compiled.sparse import gathered
-from wavefront.engine.graph import PRODUCTS, Value, evaluate
+from wavefront.engine.graph import Recipe, Value
 from wavefront.engine.layout import Layout
 from wavefront.engine.loop import replay
 from wavefront.engine.plan import Reach
 from wavefront.engine.process import home_process
-from wavefront.engine.products import is_lowered, lowered, weight_gradient
+from wavefront.engine.products import WeightGradient, is_lowered, lowered, product
 
 __all__ = ["Carried", "carried"]
 
+BLOCK, READ_ONCE = (
+    1 << 24,
+    1 << 21,
+)  # bytes of x W + b before the loop passes over them; the second where nothing is stored: still in a cache then
 SMALL = 2_000_000  # additions and multiplications below which a second thread costs more than it brings: some ten microseconds of work
 
 
@@ -35,7 +41,7 @@ def carried(
     """
     flat = [leaf for start in starts for leaf in start]
     if program.needs is None:
-        results = _forward(program, layout, into, flat)[0]
+        results, _ = _forward(program, layout, into, flat)
     else:
         results = Carried.apply(program, layout, len(into), *into, *flat)
     count, leaves = len(program.plan.exported), len(program.leaves)
@@ -46,25 +52,33 @@ def carried(
 class Carried(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, program: Program, layout: Layout, count: int, *tensors: Tensor) -> tuple[Tensor, ...]:
-        into, starts = tensors[:count], tensors[count:]
-        results, buffers, arrays = _forward(program, layout, into, starts)
+        results, memory = _forward(program, layout, tensors[:count], tensors[count:])
         ctx.program, ctx.layout, ctx.count, ctx.low = program, layout, count, is_lowered()
-        ctx.save_for_backward(*tensors, *buffers, *arrays)
-        ctx.sizes = len(tensors), len(buffers)
+        parts = (tensors, memory.buffers, memory.written, *memory.blocks)
+        ctx.sizes = [len(part) for part in parts]
+        ctx.save_for_backward(*(t for part in parts for t in part))
         ctx.set_materialize_grads(False)
         return tuple(results)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         program, layout, count = ctx.program, ctx.layout, ctx.count
-        saved = ctx.saved_tensors
-        n, m = ctx.sizes
-        tensors, buffers, arrays = saved[:n], saved[n : n + m], saved[n + m :]
+        saved = iter(ctx.saved_tensors)
+        tensors, buffers, written, *blocks = (list(islice(saved, size)) for size in ctx.sizes)
         if torch.is_grad_enabled():  # somebody asks for a second derivative: through plain torch, exactly
             return None, None, None, *_again(program, layout, tensors, count, grads, ctx.needs_input_grad[3:])
+        again = torch._C._autograd._get_current_graph_task_keep_graph()  # what is stored may be asked for another time
         with lowered(ctx.low):
-            found = _backward(program, layout, tensors[:count], buffers, arrays, grads, ctx.needs_input_grad[3:])
+            found = _backward(program, layout, tensors[:count], Memory(buffers, written, blocks), grads, ctx.needs_input_grad[3:], again)
         return None, None, None, *found
+
+
+class Memory(NamedTuple):
+    """What the forward loop leaves behind."""
+
+    buffers: list[Tensor]  # the states, by part
+    written: list[Tensor]  # exports and keeps that have an array of their own
+    blocks: list[list[Tensor]]  # of each block of fronts the places of the sums that came in
 
 
 def _again(
@@ -81,97 +95,131 @@ def _again(
     return [next(found) if want else None for want in wanted]
 
 
-def _address(array: np.ndarray | Tensor) -> int:
-    return array.ctypes.data if isinstance(array, np.ndarray) else array.data_ptr()
+class Frame(NamedTuple):
+    """A kernel's table with all that stays the same while the layout does."""
+
+    layout: weakref.ref[Layout]
+    slices: int
+    table: Any
+    scratch: int  # numbers for each slice
 
 
 class Call:
-    """One call of a kernel: gathers what it has to be handed."""
+    """A call of a kernel, for some of the fronts at a time: gathers what it has to be handed."""
 
-    def __init__(self, kernel: Kernel, arrays: Arrays, layout: Layout, like: Tensor, work: int):
-        self.kernel, self.arrays, self.layout, self.like = kernel, arrays, layout, like
+    def __init__(
+        self,
+        kernel: Kernel,
+        arrays: Arrays,
+        layout: Layout,
+        like: Tensor,
+        work: int,
+        tensor_of: dict[Value, Tensor],
+        settle: Callable[[Call], None],
+    ):
+        """settle: gives what depends on the layout alone; it is done once for calls in a row over the same one."""
+        self.kernel = kernel
         wanted = torch.get_num_threads() if home_process() else 1
         self.slices = max(1, min(wanted, layout.rows)) if work >= SMALL else 1
-        starts, counts, nodes = layout.shares(self.slices)
-        self.most = int(counts.max(initial=0))
-        self.scratch = like.new_empty(self.slices, max(1, (kernel.schedule.scratch + kernel.turned) * self.most))
-        self.values: dict[Any, int] = {
-            "fronts": layout.fronts,
-            "starts": _address(starts),
-            "counts": _address(counts),
-            "list": _address(nodes),
-            "row": _address(layout.row),
-            "most": self.most,
-            "scratch": self.scratch.data_ptr(),
-            "scratch_size": self.scratch.shape[1],
-            "slices": self.slices,
-            "clear": 0,
-            "turned": kernel.schedule.scratch * self.most,
-        }
-        self.alive: list[Any] = [starts, counts, nodes]
-
-    def give(self, key: Any, array: np.ndarray | Tensor) -> None:
-        self.values[key] = _address(array)
-        self.alive.append(array)
-
-    def run(self, tensor_of: dict[Value, Tensor]) -> None:
-        fixed = [v for _, v in self.arrays.fixed]
-        weights = [w for pack in self.kernel.packs for w, _ in pack.windows]
-        weights += [v for pack in self.kernel.sparse for v in (pack.weight, pack.sources)]
-        evaluate([*fixed, *weights], tensor_of, self.like, 0)
+        self.alive: list[Any] = []
+        known = kernel.frame
+        if known is None or known.layout() is not layout or known.slices != self.slices:
+            self.table = (ctypes.c_int64 * len(kernel.arguments))()
+            known = self._frame(layout)
+            settle(self)
+            kernel.frame = known
+        self.table = type(known.table).from_buffer_copy(known.table)
+        scratch = like.new_empty(self.slices * known.scratch)
+        self.give("scratch", scratch)
+        fixed, weights = [v for _, v in arrays.fixed], kernel.packing.weights
+        if kernel.recipe is None:
+            sparse = [v for pack in kernel.sparse for v in (pack.weight, pack.sources)]
+            kernel.recipe = Recipe([*fixed, *weights, *sparse], tensor_of)
+        kernel.recipe.run(tensor_of, like, 0)
         for number, v in enumerate(fixed):
             self.give(("fixed", number), tensor_of[v].contiguous())
-        for number, pack in enumerate(self.kernel.packs):
-            self.give(("pack", number), packed(pack, tensor_of, self.kernel.width))
-        for number, sparse in enumerate(self.kernel.sparse):
-            for part, array in gathered(sparse, tensor_of[sparse.weight], tensor_of[sparse.sources], self.kernel.width)._asdict().items():
+        together = kernel.packing.run([tensor_of[w] for w in weights], like, self.slices)
+        for number, start in enumerate(kernel.packing.starts):
+            self.give(("pack", number), together, -start)
+        for number, pack in enumerate(kernel.sparse):
+            for part, array in gathered(pack, tensor_of[pack.weight], tensor_of[pack.sources], kernel.width)._asdict().items():
                 self.give((part, number), array)
-        table = (ctypes.c_int64 * len(self.kernel.arguments))(*(self.values[key] for key in self.kernel.arguments))
-        threads.run(self.kernel, table, self.slices)
 
+    def _frame(self, layout: Layout) -> Frame:
+        starts, counts, nodes = layout.shares(self.slices)
+        most = int(counts.max(initial=0))
+        scratch = max(1, (self.kernel.schedule.scratch + self.kernel.turned) * most)
+        for key, number in (
+            ("fronts", layout.fronts),
+            ("most", most),
+            ("scratch_size", scratch),
+            ("slices", self.slices),
+            ("turned", self.kernel.schedule.scratch * most),
+        ):
+            self.set(key, number)
+        for key, array in (("starts", starts), ("counts", counts), ("list", nodes), ("row", layout.row)):
+            self.give(key, array)
+        return Frame(weakref.ref(layout), self.slices, self.table, scratch)
 
-def packed(pack: Pack, tensor_of: dict[Value, Tensor], width: int) -> Tensor:
-    """The weights of a group's k loops, in the order in which they are read."""
-    count = -(-pack.columns // width)
-    windows = []
-    for weight, column in pack.windows:
-        w = tensor_of[weight][:, column : column + pack.columns]
-        padded = w.new_zeros(pack.rows, count * width) if w.shape[1] < count * width else w
-        if padded is not w:
-            padded[:, : w.shape[1]] = w
-        windows.append(padded.unflatten(1, (count, width)))
-    both = torch.stack(windows, 1) if len(windows) > 1 else windows[0][:, None]  # [K, window, panel, lane]
-    whole = count - count % pack.panels
-    out = both.new_empty(pack.rows * len(windows) * count * width)
-    cut = pack.rows * len(windows) * whole * width
-    if whole:
-        source = both[:, :, :whole].unflatten(2, (whole // pack.panels, pack.panels)).permute(2, 0, 1, 3, 4)
-        out[:cut].view(source.shape).copy_(source)
-    if whole < count:
-        source = both[:, :, whole:]
-        out[cut:].view(source.shape).copy_(source)
-    return out
+    def set(self, key: Any, number: int) -> None:
+        at = self.kernel.place.get(key)
+        if at is not None:
+            self.table[at] = number
+
+    def give(self, key: Any, array: np.ndarray | Tensor, first: int = 0) -> None:
+        """An array; of what is held by node, the part that starts with node `first`."""
+        address = array.ctypes.data if isinstance(array, np.ndarray) else array.data_ptr()
+        if first:
+            assert isinstance(array, Tensor)
+            address -= first * array.stride(0) * array.element_size()
+        self.set(key, address)
+        self.alive.append(array)
+
+    def run(self, low: int, high: int) -> None:
+        self.set("low", low)
+        self.set("high", high)
+        threads.run(self.kernel, self.table, self.slices)
 
 
 def _work(program: Program, layout: Layout) -> int:
-    return layout.nodes * max(1, sum(2 * v.args[1].size if v.kind in PRODUCTS else 10 * v.size for v in program.plan.carried))
+    return layout.nodes * program.work
 
 
-def _forward(
-    program: Program, layout: Layout, into: Sequence[Tensor], starts: Sequence[Tensor]
-) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """-> exported and final values; the buffers of states; what was stored."""
+def _blocks(program: Program, layout: Layout, like: Tensor) -> list[tuple[int, int, int, int]]:
+    """Fronts in blocks, (first front, last, first node, last): as many as let the sums of a block stay in a cache."""
+    width = sum(v.size for v in program.lifted) * like.element_size()
+    return layout.blocks(max(1, (READ_ONCE if program.needs is None else BLOCK) // width) if width else layout.nodes)
+
+
+def _sums(program: Program, tensor_of: dict[Value, Tensor], first: int, last: int) -> list[Tensor]:
+    """x W + b for some of the nodes."""
+    found = []
+    for x, w, b in program.lifted.values():
+        rows = tensor_of[x]
+        found.append(product(rows[first:last] if rows.shape[0] > last - first else rows, tensor_of[w], None if b is None else tensor_of[b]))
+    return found
+
+
+def _forward(program: Program, layout: Layout, into: Sequence[Tensor], starts: Sequence[Tensor]) -> tuple[list[Tensor], Memory]:
+    """-> exported and final values; what is left for the backward pass."""
     plan, leaves = program.plan, len(program.leaves)
     like = starts[0]
     kernel, arrays = program.forward
     tensor_of = dict(zip(plan.into, into))
-    call = Call(kernel, arrays, layout, like, _work(program, layout))
     rolls = program.needs is None and layout.chain
+    full = [not rolls or number in program.as_state.values() for number in range(leaves)]
+
+    def settle(call: Call) -> None:
+        for number in range(leaves):
+            call.give(("own", number), layout.own if full[number] else layout.rolling[0])
+            call.give(("state before", number), layout.before if full[number] else layout.rolling[1])
+
+    call = Call(kernel, arrays, layout, like, _work(program, layout), tensor_of, settle)
+    for number, (_, v) in enumerate(arrays.row):
+        call.give(("row", number), tensor_of[v].contiguous())
     buffers: list[Tensor] = []
-    ends: list[np.ndarray] = []
     for number in range(leaves):
-        full = not rolls or number in program.as_state.values()
-        size = layout.extra + (layout.nodes if full else 2 * layout.rows)
+        size = layout.extra + (layout.nodes if full[number] else 2 * layout.rows)
         buffer = like.new_empty(size, *program.leaves[number])
         at = 0
         for part in ([starts[number]] if layout.anew else []) + [
@@ -179,50 +227,71 @@ def _forward(
         ]:
             buffer[at : at + layout.rows] = part
             at += layout.rows
-        own, before, end = (layout.own, layout.before, layout.ends) if full else layout.rolling
-        call.give(("own", number), own)
-        call.give(("state before", number), before)
         call.give(("state", number), buffer)
         buffers.append(buffer)
-        ends.append(end)
     written: dict[Value, Tensor] = {}
+    sums, kept = {}, []
     for number, (kind, v) in enumerate(arrays.node):
-        if kind == "into":
-            array = tensor_of[v].contiguous()
+        if kind == "lifted":
+            sums[v] = number
+        elif v in program.homes:
+            kept.append((number, program.homes[v]))
         else:
-            array = written[v] = like.new_empty(layout.nodes, *v.shape)
-        call.give(("node", number), array)
-    for number, (_, v) in enumerate(arrays.row):
-        call.give(("row", number), tensor_of[v].contiguous())
-    call.run(tensor_of)
+            array = tensor_of[v].contiguous() if kind == "into" else like.new_empty(layout.nodes, *v.shape)
+            call.give(("node", number), array)
+            if kind != "into":
+                written[v] = array
+    blocks: list[list[Tensor]] = []
+    with torch.no_grad():
+        for low, high, first, last in _blocks(program, layout, like):
+            block = dict(zip(program.lifted, _sums(program, tensor_of, first, last)))
+            for v, number in sums.items():
+                call.give(("node", number), block[v], first)
+            for number, home in kept:
+                call.give(("node", number), block[home.of][:, home.start :], first)
+            call.run(low, high)
+            if program.needs is None:
+                del call.alive[len(call.alive) - len(sums) - len(kept) :]
+            else:
+                blocks.append(list(block.values()))
     results = []
     for v in plan.exported:
         results.append(buffers[program.as_state[v]][layout.extra :] if v in program.as_state else written[v])
     for back in range(layout.history):
-        results += [buffer.index_select(0, torch.from_numpy(end[:, back])) for buffer, end in zip(buffers, ends)]
-    return results, buffers, [written[v] for v in (*program.exports, *program.keeps)]
+        ends = [layout.index["ends"] if whole else layout.rolling[2] for whole in full]
+        results += [buffer.index_select(0, end[:, back]) for buffer, end in zip(buffers, ends)]
+    return results, Memory(buffers, [written[v] for v in program.own_arrays], blocks)
 
 
 def _backward(
     program: Program,
     layout: Layout,
     into: Sequence[Tensor],
-    buffers: Sequence[Tensor],
-    stored: Sequence[Tensor],
+    memory: Memory,
     grads: Sequence[Tensor | None],
     wanted: Sequence[bool],
+    again: bool,
 ) -> list[Tensor | None]:
-    plan, leaves = program.plan, len(program.leaves)
+    """again: what is stored must not be written over."""
+    plan, leaves, buffers = program.plan, len(program.leaves), memory.buffers
     like = buffers[0]
     kernel, arrays = program.backward
     tensor_of = dict(zip(plan.into, into))
-    written = dict(zip((*program.exports, *program.keeps), stored))
-    call = Call(kernel, arrays, layout, like, _work(program, layout))
+    written = dict(zip(program.own_arrays, memory.written))
     rolls = layout.chain
-    own, before, end = layout.rolling if rolls else (layout.own, layout.before, layout.ends)
-    call.give("acc own", own)
-    call.give("acc before", before)
-    call.values["clear"] = int(rolls)
+    own, before, end = layout.rolling if rolls else (layout.own, layout.before, layout.index["ends"])
+
+    def settle(call: Call) -> None:
+        call.give("acc own", own)
+        call.give("acc before", before)
+        call.set("clear", int(rolls))
+        for number in range(leaves):
+            call.give(("own", number), layout.own)
+            call.give(("state before", number), layout.before)
+
+    call = Call(kernel, arrays, layout, like, _work(program, layout), tensor_of, settle)
+    for number, (_, v) in enumerate(arrays.row):
+        call.give(("row", number), tensor_of[v].contiguous())
     accs = []
     d_ends = grads[len(plan.exported) :]
     for number in range(leaves):
@@ -230,39 +299,71 @@ def _backward(
         for part in range(layout.history):
             d = d_ends[part * leaves + number]
             if d is not None:
-                acc.index_add_(0, torch.from_numpy(end[:, part]), d)
+                acc.index_add_(0, end[:, part], d)
         accs.append(acc)
         call.give(("acc", number), acc)
-        call.give(("own", number), layout.own)
-        call.give(("state before", number), layout.before)
         call.give(("state", number), buffers[number])
     given = dict(zip(program.grad, grads))
+    whole = {program.gradients[v] for v in program.into_rows if v in program.gradients}  # asked for by node
     deltas: dict[Value, Tensor] = {}
+    sums, kept, passing = {}, [], {}
     for number, (kind, v) in enumerate(arrays.node):
-        if kind == "into":
-            array = tensor_of[v].contiguous()
-        elif kind == "grad":
-            d = given[v]
-            array = like.new_zeros(layout.nodes, *v.shape) if d is None else d.contiguous()
-        elif kind == "delta":
-            array = deltas[v] = like.new_empty(layout.nodes, *v.shape)
+        if kind == "lifted":
+            sums[v] = number
+        elif v in program.homes and kind == "keep":
+            kept.append((number, program.homes[v]))
+        elif kind == "delta" and v not in whole:
+            passing[v] = number
         else:
-            array = written[v]
-        call.give(("node", number), array)
-    for number, (_, v) in enumerate(arrays.row):
-        call.give(("row", number), tensor_of[v].contiguous())
-    call.run(tensor_of)
+            if kind == "into":
+                array = tensor_of[v].contiguous()
+            elif kind == "grad":
+                d = given[v]
+                array = like.new_zeros(layout.nodes, *v.shape) if d is None else d.contiguous()
+            elif kind == "delta":
+                array = deltas[v] = like.new_empty(layout.nodes, *v.shape)
+            else:
+                array = written[v]
+            call.give(("node", number), array)
+    over = {} if again else {d: v for v, d in program.over.items()}
+    parts = {v: Sum(program, v, tensor_of) for v in {c.to: None for c in program.contributions}}
+    passed: dict[Value, list[Tensor]] = {}  # the gradients of each x of x W + b, block by block
+    needed = dict(zip(plan.into, wanted))
+    nodes = _Nodes(program, layout, tensor_of, buffers, written)
+    for (low, high, first, last), block in reversed(list(zip(_blocks(program, layout, like), memory.blocks))):
+        of = dict(zip(program.lifted, block))
+        for v, number in sums.items():
+            call.give(("node", number), of[v], first)
+        for number, home in kept:
+            call.give(("node", number), of[home.of][:, home.start :], first)
+        here = {d: of[over[d]] if d in over else like.new_empty(last - first, *d.shape) for d in passing}
+        for d, number in passing.items():
+            call.give(("node", number), here[d], first)
+        call.run(low, high)
+        nodes.first, nodes.last, nodes.sums = first, last, of
+        here |= {d: array[first:last] for d, array in deltas.items()}
+        for total in parts.values():
+            total.add(nodes, here)
+        back: dict[Value, Tensor] = {}
+        for v, (x, w, _) in program.lifted.items():
+            if v in program.gradients and needed[x]:
+                d = product(here[program.gradients[v]], tensor_of[w].t())
+                back[x] = back[x] + d if x in back else d
+        for x, d in back.items():
+            passed.setdefault(x, []).append(d)
 
-    tensors = _Nodes(program, layout, tensor_of, buffers, written)
     found: list[Tensor | None] = []
     for v in plan.into:
         if v.rows:
             d = deltas[program.gradients[v]] if v in program.gradients else None
             if d is not None and plan.reach[v] is Reach.SEQUENCE:
                 d = d.new_zeros(layout.rows, *v.shape).index_add_(0, layout.index["row"], d)
+            if v in passed:
+                through = torch.cat(passed[v][::-1]) if len(passed[v]) > 1 else passed[v][0]
+                d = through if d is None else d + through
             found.append(d)
         else:
-            found.append(_contributed(program, v, tensor_of[v], tensors, deltas))
+            found.append(parts[v].result() if v in parts else None)
     for at in range(leaves * (layout.history + 1)):
         part, number = divmod(at, leaves)
         if not wanted[len(plan.into) + at] or (part == 0 and not layout.anew):
@@ -274,51 +375,63 @@ def _backward(
 
 
 class _Nodes:
-    """Forward values for all nodes at once, for the products after the loop."""
+    """Forward values of the nodes from `first` to `last`, for the products after the loop."""
 
     def __init__(
         self, program: Program, layout: Layout, tensor_of: dict[Value, Tensor], buffers: Sequence[Tensor], written: dict[Value, Tensor]
     ):
         self.program, self.layout, self.buffers = program, layout, buffers
         self.known = {**tensor_of, **written}
+        self.first, self.last = 0, layout.nodes
+        self.sums: dict[Value, Tensor] = {}
 
     def of(self, v: Value) -> Tensor:
+        plan, layout, here = self.program.plan, self.layout, slice(self.first, self.last)
+        if v in self.sums:
+            return self.sums[v]
         if v in self.known:
-            if v.rows and self.program.plan.reach.get(v) is Reach.SEQUENCE:
-                return self.known[v].index_select(0, self.layout.index["row"])
-            return self.known[v]
-        plan, layout = self.program.plan, self.layout
+            if v.rows and plan.reach.get(v) is Reach.SEQUENCE:
+                return self.known[v].index_select(0, layout.index["row"][here])
+            return self.known[v][here] if v.rows else self.known[v]
         if v in plan.after:
-            return self.buffers[plan.after.index(v)][layout.extra :]
+            return self.buffers[plan.after.index(v)][layout.extra + self.first : layout.extra + self.last]
         for slot, parts in enumerate(plan.before):
             if v in parts:
                 buffer = self.buffers[parts.index(v)]
                 if layout.shifted:
                     start = int(layout.before[0, 0])
-                    self.known[v] = buffer[start : start + layout.nodes]
-                else:
-                    self.known[v] = buffer.index_select(0, layout.index["before"][:, slot])
-                return self.known[v]
+                    return buffer[start + self.first : start + self.last]
+                return buffer.index_select(0, layout.index["before"][here, slot])
         if v.kind == "narrow":
             return self.of(v.args[0]).narrow(v.attr[0] + 1, v.attr[1], v.shape[v.attr[0]])
         if v.kind in ("reshape", "stop"):
-            return self.of(v.args[0]).reshape(layout.nodes, *v.shape)
+            return self.of(v.args[0]).reshape(self.last - self.first, *v.shape)
         raise AssertionError(f"{v} was not stored")
 
 
-def _contributed(program: Program, v: Value, weight: Tensor, nodes: _Nodes, deltas: dict[Value, Tensor]) -> Tensor | None:
-    total: Tensor | None = None
-    for to, a, delta, at in program.contributions:
-        if to is not v:
-            continue
-        d = deltas[delta]
-        if a is None:
-            part = d.sum(0).sum_to_size(weight.shape)
-        elif at is not None:
-            part = (d.t() @ nodes.of(a)).gather(1, nodes.known[at])
-        else:
-            x = nodes.of(a).reshape(-1, weight.shape[0])
-            d = d.reshape(-1, weight.shape[1])
-            part = weight_gradient(x, d, weight)
-        total = part if total is None else total + part
-    return total
+class Sum:
+    """The gradient of something prepared: its contributions, summed block by block."""
+
+    def __init__(self, program: Program, v: Value, tensor_of: dict[Value, Tensor]):
+        self.contributions = [c for c in program.contributions if c.to is v]
+        self.weight = tensor_of[v]
+        self.product = WeightGradient(self.weight)
+        self.total: Tensor | None = None
+
+    def add(self, nodes: _Nodes, deltas: dict[Value, Tensor]) -> None:
+        for _, a, delta, at in self.contributions:
+            d = deltas[delta]
+            if a is not None and at is None:
+                self.product.add(nodes.of(a).reshape(-1, self.weight.shape[0]), d.reshape(-1, self.weight.shape[1]))
+                continue
+            if a is None or at is None:
+                part = d.sum(0).sum_to_size(self.weight.shape)
+            else:
+                part = (d.t() @ nodes.of(a)).gather(1, nodes.of(at))
+            self.total = part if self.total is None else self.total + part
+
+    def result(self) -> Tensor | None:
+        product = self.product.result()
+        if product is None or self.total is None:
+            return self.total if product is None else product
+        return product + self.total
