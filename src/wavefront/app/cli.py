@@ -89,7 +89,10 @@ def wavefront(
 def fit(
     data: Annotated[str, typer.Argument(metavar="DATA", help="A file, a folder, or the name of a generator (years).")],
     task: Annotated[
-        str | None, typer.Option(help="One of `wavefront tasks`: tag, classify, translate, ...; seen from the data where that is certain.", show_default=False)
+        str | None,
+        typer.Option(
+            help="One of `wavefront tasks`: tag, classify, translate, ...; seen from the data where that is certain.", show_default=False
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="RUN", help="The run's folder.  [default: runs/<name of the data>]")] = None,
     column: Annotated[list[str] | None, typer.Option(metavar="ROLE=NAME", help="Which column is what: --column label=kind")] = None,
