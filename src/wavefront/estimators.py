@@ -197,10 +197,12 @@ class EchoStateClassifier(ClassifierMixin, BaseEstimator):
         return (summary @ self.network_.V.T + self.network_.c).numpy()
 
     def predict(self, X: Any) -> np.ndarray:
-        return self.classes_[self.decision_function(X).argmax(1)]
+        outputs = self.decision_function(X)
+        return self.classes_[outputs.argmax(1)]
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        return torch.from_numpy(self.decision_function(X)).mul(self.temperature_).softmax(1).numpy()
+        outputs = torch.from_numpy(self.decision_function(X))
+        return outputs.mul(self.temperature_).softmax(1).numpy()
 
     def _summary(self, series: list[np.ndarray], together: int = 64) -> torch.Tensor:
         """Series of like length go together."""

@@ -62,7 +62,7 @@ class RLS:
 class LMS:
     """Normalised least mean squares: a step down the squared error of the last row.  [Haykin 2002, section 6.1]
 
-        V ← V + rate e fᵀ / (1 + |f|²)        e = y - V f,   f = [features, 1]
+        V ← V + rate e fᵀ / |f|²        e = y - V f,   f = [features, 1]
 
     Costs as much as the readout itself, where `RLS` costs features² a row; converges as slowly as the features are correlated.
 
@@ -84,7 +84,7 @@ class LMS:
         """One row, f [features] and y [targets]. -> the error before it was learned from, [targets]"""
         f = torch.cat([f, f.new_ones(1)]).to(self.weights)
         error = y.to(self.weights) - self.weights @ f
-        self.weights.addr_(error, f, alpha=self.rate / float(1 + f @ f))
+        self.weights.addr_(error, f, alpha=self.rate / float(f @ f))
         return error
 
     @property
