@@ -277,9 +277,10 @@ def _plan(problem: Any, key: Any) -> Planned:
         from wavefront.engine.backends.compiled.program import Program
 
         double = pytree.tree_leaves(problem.first)[0].dtype is torch.float64
-        program = Program(plan, None, double)
-        program.forward  # noqa: B018  what cannot be scheduled is known now
-        _compiled[known] = Compiled(plan, {(None, double): program})
+        programs = {(k, None, double): Program(stage, None, double) for k, stage in enumerate(plan.stages)}
+        for program in programs.values():
+            program.forward  # noqa: B018  what cannot be scheduled is known now
+        _compiled[known] = Compiled(plan, programs)
     shared: Compiled = _recent(_compiled, known, KEPT)
     return Planned(shared.plan, shared.programs, parameters, held, phases)
 
@@ -461,16 +462,23 @@ def _run(problem: Any, planned: Planned) -> Any:
     like = first[0]
     tensors = _bind(problem, planned)
     hoisted = Hoisted(plan, layout, tensors, like)
-    into = hoisted.get(plan.into)
-    starts = [first, *(leaves_of(part) for part in problem.given)]
-    everything = [*into, *(leaf for start in starts for leaf in start)]
-    needs = tuple(t.requires_grad for t in into) if torch.is_grad_enabled() and any(t.requires_grad for t in everything) else None
-    key = (needs, like.dtype is torch.float64)
-    with _lock:
-        if key not in planned.programs:
-            planned.programs[key] = Program(plan, needs, like.dtype is torch.float64)
-    exported, ends = carried(planned.programs[key], layout, into, starts)
-    (outputs,) = hoisted.get([plan.output], dict(zip(plan.exported, exported)))
+    all_starts = [first, *(leaves_of(part) for part in problem.given)]
+    ends: list[list[Any]] = [[None] * len(first) for _ in problem.given]
+    for number, stage in enumerate(plan.stages):
+        into = hoisted.get(stage.into)
+        starts = [[leaves[n] for n in stage.parts] for leaves in all_starts]
+        everything = [*into, *(leaf for start in starts for leaf in start)]
+        needs = tuple(t.requires_grad for t in into) if torch.is_grad_enabled() and any(t.requires_grad for t in everything) else None
+        key = (number, needs, like.dtype is torch.float64)
+        with _lock:
+            if key not in planned.programs:
+                planned.programs[key] = Program(stage, needs, like.dtype is torch.float64)
+        exported, found = carried(planned.programs[key], layout, into, starts)
+        hoisted.node |= dict(zip(stage.exported, exported))
+        for end, part in zip(ends, found):
+            for n, leaf in zip(stage.parts, part):
+                end[n] = leaf
+    (outputs,) = hoisted.get([plan.output])
     return outputs, tuple(_like_first(problem, part) for part in ends)
 
 
@@ -501,9 +509,8 @@ class Hoisted:
             if v.attr in tensors:
                 (self.sequence if plan.reach[v] is Reach.SEQUENCE else self.node)[v] = tensors[v.attr]
 
-    def get(self, values: list[Value], more: dict[Value, Tensor] | None = None) -> list[Tensor]:
+    def get(self, values: list[Value]) -> list[Tensor]:
         """Values of the nodes [nodes, ...]; those that are given once per sequence [rows, ...]."""
-        self.node |= more or {}
         plan, layout = self.plan, self.layout
         wanted = tuple(values)
         if wanted not in plan.recipes:

@@ -3,7 +3,7 @@
 prepared   parameters alone: once per unfolding
 hoisted    inputs too: before the loop, all steps at once
 carried    in the loop: what the next state needs of the state
-deferred   after the loop, all steps at once: outputs that feed no state, and the gradients of weights
+deferred   after the loop, all steps at once: outputs that feed no state, what a next layer's loop takes of this one's, and the gradients of weights
 """
 
 from __future__ import annotations
@@ -54,28 +54,29 @@ def _one(cell: Cell, code: bool) -> str:
 
     plan = planned.plan
     double = _dtype(cell) is torch.float64
-    needs = tuple(not v.rows or _trainable(v) for v in plan.into)
-    program = Program(plan, needs, double)
-    kernel, _ = planned.programs[(None, double)].forward
+    programs = [Program(stage, tuple(not v.rows or _trainable(v) for v in stage.into), double) for stage in plan.stages]
+    kernels = [planned.programs[number, None, double].forward[0] for number in range(len(plan.stages))]
+    calls = "one native call" if len(kernels) == 1 else f"{len(kernels)} native calls, one after the other,"
     shown: dict[Colour, list[Value]] = {colour: [] for colour in Colour}
     for v in plan.operations():
         shown[plan.colour(v)].append(v)
-    products = sum(c.a is not None for c in program.contributions)
-    stored = [f"{v.kind} {list(v.shape)}" for v in program.keeps]
-    sums = len(program.contributions) - products
+    contributions = [c for program in programs for c in program.contributions]
+    products = sum(c.a is not None for c in contributions)
+    stored = [f"{v.kind} {list(v.shape)}" for program in programs for v in program.keeps]
+    sums = len(contributions) - products
     lines = [
-        f"{named(cell)}: compiled, for {str(_dtype(cell)).removeprefix('torch.')} in vectors of {kernel.width} numbers",
+        f"{named(cell)}: compiled, for {str(_dtype(cell)).removeprefix('torch.')} in vectors of {kernels[0].width} numbers",
         f"  prepared  {_names(shown[Colour.PREPARED], sizes=False)}",
         f"  hoisted   {_names(shown[Colour.HOISTED])}{_arithmetic(shown[Colour.HOISTED], 'in large products')}",
-        f"  carried   {_names(shown[Colour.CARRIED])}{_arithmetic(shown[Colour.CARRIED], 'in one native call for all steps')}",
+        f"  carried   {_names(shown[Colour.CARRIED])}{_arithmetic(shown[Colour.CARRIED], f'in {calls} for all steps')}",
         f"  deferred  {_names(shown[Colour.DEFERRED])}{_arithmetic(shown[Colour.DEFERRED], 'in large products')}",
-        f"  backward  carried: one native call; once for all steps: {products} product(s), {sums} sum(s) for weights;"
+        f"  backward  carried: {calls.rstrip(',')}; once for all steps: {products} product(s), {sums} sum(s) for weights;"
         f" stored for each step: {', '.join(['the state', *stored])}",
     ]
     once = [v for v in plan.into if v.rows and plan.reach[v] is Reach.SEQUENCE]
     if once:
         lines.append(f"  once per sequence: {_names(once)}")
-    return "\n".join(lines + ([kernel.text] if code else []))
+    return "\n".join(lines + ([kernel.text for kernel in kernels] if code else []))
 
 
 def _names(values: list[Value], sizes: bool = True) -> str:
