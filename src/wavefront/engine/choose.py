@@ -9,7 +9,7 @@ import threading
 import warnings
 import weakref
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +24,7 @@ from wavefront.engine.layout import Layout, layout_of
 from wavefront.engine.plan import Plan, Reach, make_plan
 from wavefront.engine.products import lowered
 from wavefront.engine.trace import record
+from wavefront.engine.watch import MODULE, Watch, frozen
 from wavefront.errors import BackendError
 
 __all__ = ["choose", "fallbacks", "plan_of", "runs"]
@@ -42,6 +43,7 @@ SLOW = ("under autocast", "tensors on", "dtypes", "a tensor of type")  # reasons
 
 _plans: weakref.WeakKeyDictionary[Cell, OrderedDict[Any, Planned | str]] = weakref.WeakKeyDictionary()
 _compiled: OrderedDict[Any, Compiled] = OrderedDict()  # by what the step does, so that equal cells share it
+_watched: dict[int, Watched] = {}  # by the cell's id
 _lock = threading.RLock()
 
 
@@ -60,19 +62,6 @@ class Planned(NamedTuple):
     parameters: list[tuple[Any, str, str]]
     held: list[Tensor]
     phases: list[int]  # the way that each phase goes: ways that are equal have one number
-
-
-class Same:
-    """An object that is equal to itself alone."""
-
-    def __init__(self, thing: Any):
-        self.thing = thing
-
-    def __hash__(self) -> int:
-        return id(self.thing)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Same) and other.thing is self.thing
 
 
 def choose(problem: Any, backend: str, reference: Callable[[Any], Any], precision: str | None = None) -> Any:
@@ -171,9 +160,6 @@ def _like_first(problem: Any, leaves: list[Tensor]) -> Any:
     return pytree.tree_unflatten(leaves, pytree.tree_structure(first))
 
 
-MODULE = frozenset(torch.nn.Module().__dict__) | {"form"}  # what every module has: told apart below, where it matters
-
-
 def _fingerprint(cell: Cell) -> Any:
     """What a step may depend on beside its tensors: the plain attributes of all modules in it."""
     found: list[Any] = []
@@ -189,36 +175,36 @@ def _fingerprint(cell: Cell) -> Any:
     return tuple(found)
 
 
-PLAIN = (int, float, complex, str, bytes, bool, type(None))
-
-
-def frozen(value: Any) -> Hashable:
-    """An attribute as it is now: containers by what is in them, for they may change without becoming another object."""
-    if isinstance(value, PLAIN):
-        return type(value), value
-    if isinstance(value, (tuple, list)):
-        return type(value), tuple(map(frozen, value))
-    if isinstance(value, (set, frozenset)):
-        return type(value), frozenset(map(frozen, value))
-    if isinstance(value, dict):
-        return type(value), tuple((frozen(k), frozen(v)) for k, v in value.items())
-    return Same(value)
-
-
-def mutable(value: Any) -> bool:
-    """A container that may change without becoming another object."""
-    return isinstance(value, (list, dict, set)) or (isinstance(value, tuple) and any(map(mutable, value)))
-
-
 def plan_of(problem: Any) -> Planned | str:
     """The cell's plan, or why there is none."""
     cell = problem.cell
-    key = (_fingerprint(cell), problem.context is not None, problem.draws is not None, leaves_of(problem.first)[0].dtype)
+    sort = (problem.context is not None, problem.draws is not None, leaves_of(problem.first)[0].dtype)
+    watched = _watched.get(id(cell))
+    if watched is not None and watched.sort == sort and watched.holds(cell):
+        return watched.planned
+    key = (_fingerprint(cell), *sort)
     with _lock:
         mine = _plans.setdefault(cell.__dict__.get("form", cell), OrderedDict())  # copies of one form, made for each call, share its plans
         if key not in mine:
             mine[key] = _try(problem, key)
-        return _recent(mine, key, FORMS)
+        found = _recent(mine, key, FORMS)
+    if "form" not in cell.__dict__:
+        _watched[id(cell)] = Watched(cell, sort, found)
+    return found
+
+
+class Watched:
+    """The plan that a cell had when it was last looked at, for as long as it is as it was."""
+
+    def __init__(self, cell: Cell, sort: Any, planned: Planned | str):
+        number = id(cell)
+        self.cell = weakref.ref(cell, lambda _: _watched.pop(number, None))
+        self.watch, self.sort, self.planned = Watch(cell), sort, planned
+        self.tensors = [t for m in cell.modules() for t in (*m._parameters.values(), *m._buffers.values()) if t is not None]
+        self.forms = [(t.shape, t.dtype) for t in self.tensors]
+
+    def holds(self, cell: Cell) -> bool:
+        return self.cell() is cell and self.watch.holds() and [(t.shape, t.dtype) for t in self.tensors] == self.forms
 
 
 def _recent(kept: OrderedDict[Any, Any], key: Any, most: int) -> Any:

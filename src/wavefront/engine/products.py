@@ -115,7 +115,8 @@ class WeightGradient:
             from wavefront.engine.backends.compiled.contract import contract
 
             self.columns = b.shape[1]
-            self.total = contract(*(t if t.stride(-1) == 1 else t.contiguous() for t in (a, b)), self.total)
+            a, b = (t if t.stride(-1) == 1 else t.contiguous() for t in (a, b))
+            self.total = contract(a, b, self.total)
         else:
             self.total = a.t().mm(b) if self.total is None else self.total.addmm_(a.t(), b)
 

@@ -19,9 +19,10 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from wavefront.cell import Cell, Given, draws_wanted
-from wavefront.engine.choose import MODULE, Planned, fetch, frozen, mutable, plan_of, runs
+from wavefront.engine.choose import Planned, fetch, plan_of, runs
 from wavefront.engine.graph import Unsupported, Value, evaluate, needed, order
 from wavefront.engine.plan import make_plan
+from wavefront.engine.watch import Watch
 
 __all__ = ["single"]
 
@@ -77,40 +78,6 @@ class Example(NamedTuple):
     first: Any
     context: Any
     draws: Any
-
-
-class Watch:
-    """Whether all that a step may depend on, beside the numbers in its tensors, is still as it was."""
-
-    def __init__(self, cell: Cell):
-        self.things: list[tuple[dict[str, Any], str, Any]] = []
-        self.changeable: list[tuple[Any, Any]] = []
-        self.hooks: list[Any] = []
-        self.sizes: list[tuple[dict[str, Any], int]] = []
-        for module in cell.modules():
-            own = {k: v for k, v in module.__dict__.items() if k == "training" or k not in MODULE}
-            self.things += [(module.__dict__, name, value) for name, value in own.items()]
-            for table in (module._parameters, module._buffers, module._modules):
-                self.things += [(table, name, value) for name, value in table.items()]
-            self.changeable += [(v, frozen(v)) for v in own.values() if mutable(v)]
-            self.sizes.append((module.__dict__, len(module.__dict__)))
-            self.hooks += [module._forward_hooks, module._forward_pre_hooks]
-        self.hooked = any(self.hooks)
-
-    def holds(self) -> bool:
-        try:
-            for table, name, value in self.things:
-                if table[name] is not value:
-                    return False
-        except KeyError:
-            return False
-        for table, size in self.sizes:
-            if len(table) != size:
-                return False
-        for value, before in self.changeable:
-            if frozen(value) != before:
-                return False
-        return any(self.hooks) is self.hooked
 
 
 class Refused:
