@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -78,15 +78,16 @@ class Pairs(Task):
             yield number, *pair
 
     def fitting(self, source: Source, read: Side, role: str) -> None:
-        """Refuses a training row that is longer than `settings.longest`: by mistake a file is one line, and a batch of it would fill any memory."""
-        longest = self.settings.longest
+        """Refuses a training row of more symbols than are read: a file that is one line by mistake would fill any memory."""
+        longest, name = self.settings.longest, self.columns[role]
         if read.longest <= longest:
             return
         for number, row in enumerate(source.rows("train"), 1):
-            if (n := len(read.symbols(row[self.columns[role]]))) > longest:
-                with in_row(source, number):
-                    raise DataError(f"{self.columns[role]} has {n:,} symbols; at most {longest:,} are learned from. Split the row, leave it out, "
-                                    f"or --set network.longest={n}.")  # fmt: skip
+            n = len(read.symbols(row[name]))
+            with in_row(source, number):
+                if n > longest:
+                    remedy = f"Split the row, leave it out, or --set network.longest={n}."
+                    raise DataError(f"{name} has {n:,} symbols; at most {longest:,} are learned from. {remedy}")
 
     def encode_target(self, row: Mapping[str, Any]) -> Example:
         """The target as numbers and as it is written; nothing where the row has no such column."""
@@ -248,3 +249,8 @@ def packed(text: str) -> np.ndarray:
 
 def unpacked(values: np.ndarray) -> str:
     return bytes(values).decode()
+
+
+def texts_of(source: Source, column: str) -> Iterator[str]:
+    """A column of the training rows."""
+    return (row[column] for row in source.rows("train"))

@@ -50,7 +50,7 @@ class Side:
         self._words, self._letters = Counter[str](), Counter[str]()
         self._listed = False  # the values are lists of symbols
         self._composed = True  # all text is as NFC would have it
-        self._longest = {"characters": 0, "words": 0}
+        self._most = {"characters": 0, "words": 0}
         self._bpe: Any = None
 
     # Seen once as a stream, and settled
@@ -61,10 +61,10 @@ class Side:
         words = value.split() if isinstance(value, str) else value
         self.rows += 1
         self._words.update(words)
-        self._longest["words"] = max(self._longest["words"], len(words))
+        self._most["words"] = max(self._most["words"], len(words))
         if isinstance(value, str):
             self._letters.update(value)
-            self._longest["characters"] = max(self._longest["characters"], len(value))
+            self._most["characters"] = max(self._most["characters"], len(value))
             self._composed = self._composed and (value.isascii() or unicodedata.is_normalized("NFC", value))
 
     def settle(self, texts: Callable[[], Iterable[str]]) -> None:
@@ -85,7 +85,7 @@ class Side:
             self._settle_characters()
         elif self.pieces == "words":
             self.vocabulary = Vocabulary.of(self._words, max_size=self.largest)
-            self.steps, self.longest = n, self._longest["words"]
+            self.steps, self.longest = n, self._most["words"]
         else:
             self._settle_subwords(texts())
         self._words, self._letters = Counter(), Counter()
@@ -100,7 +100,7 @@ class Side:
         counts = apart if self.decompose else self._letters
         self.vocabulary = Vocabulary.of(counts, max_size=self.largest)
         self.steps = counts.total()
-        self.longest = self._longest["characters"] * (3 if self.decompose else 1)  # a syllable of Hangul is up to three letters
+        self.longest = self._most["characters"] * (3 if self.decompose else 1)  # a syllable of Hangul is up to three letters
 
     def _settle_subwords(self, texts: Iterable[str]) -> None:
         from tokenizers import Tokenizer, models, trainers

@@ -17,7 +17,7 @@ from wavefront.errors import DataError
 from wavefront.generative import CTC, Read, Transcriber, Transducer
 from wavefront.networks import Encoder, Series, Symbols
 from wavefront.tasks.inputs import SeriesInput, about
-from wavefront.tasks.pairs import Pairs, packed, padded_symbols
+from wavefront.tasks.pairs import Pairs, packed, padded_symbols, texts_of
 from wavefront.tasks.side import Pieces, Side
 from wavefront.tasks.task import Batch, Claim, Example, Prediction, cell_maker, in_row, validated
 
@@ -118,11 +118,10 @@ class Transcribe(Pairs):
             self.target.see(two)
         if not self.target.rows:
             raise DataError(f"{source.path}: there is no pair to learn from.")
-        texts = lambda role: (row[self.columns[role]] for row in source.rows("train"))  # noqa: E731
-        self.target.settle(partial(texts, "target"))
+        self.target.settle(partial(texts_of, source, self.columns["target"]))
         self.fitting(source, self.target, "target")
         if isinstance(self.source, Side):
-            self.source.settle(partial(texts, "source"))
+            self.source.settle(partial(texts_of, source, self.columns["source"]))
             self.fitting(source, self.source, "source")
         else:
             self.source.settle()

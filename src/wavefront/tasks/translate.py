@@ -34,7 +34,7 @@ from wavefront.networks import (
     Symbols,
 )
 from wavefront.tasks.inputs import about
-from wavefront.tasks.pairs import Pairs, packed, padded_symbols
+from wavefront.tasks.pairs import Pairs, packed, padded_symbols, texts_of
 from wavefront.tasks.side import Pieces, Side
 from wavefront.tasks.task import Batch, Claim, Example, Prediction, cell_maker, validated
 from wavefront.wrap import Dropout, Stack
@@ -132,7 +132,7 @@ class Translate(Pairs):
         if not self.target.rows:
             raise DataError(f"{source.path}: there is no pair to learn from.")
         for read, role in ((self.source, "source"), (self.target, "target")):
-            read.settle(partial(_texts, source, self.columns[role]))
+            read.settle(partial(texts_of, source, self.columns[role]))
             self.fitting(source, read, role)
         s, steps = self.settings, self.target.steps + self.source.steps
         large = steps > 200_000
@@ -297,10 +297,6 @@ class Translate(Pairs):
 
 def _dropped(cell: Cell, inputs: float, outputs: float) -> Cell:
     return Dropout(cell, inputs=inputs, outputs=outputs) if inputs or outputs else cell
-
-
-def _texts(source: Source, column: str) -> Any:
-    return (row[column] for row in source.rows("train"))
 
 
 def _in_order(name: str, languages: Sequence[str]) -> tuple[str, str]:
