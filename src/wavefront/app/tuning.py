@@ -92,10 +92,11 @@ def _folds(task: Task, source: Source, folder: Path, seed: int) -> list[tuple[St
 
 @torch.no_grad()
 def _score(task: Task, folds: list[tuple[Store, np.ndarray, Store, np.ndarray]], learning: Settings) -> Meter:
+    """The folds' scores together: the same reservoir with another readout for each."""
     meter = task.meter()
+    torch.manual_seed(learning.seed)
+    network = task.network().to(learning.device).eval()
     for train, chosen, held_out, judged in folds:
-        torch.manual_seed(learning.seed)
-        network = task.network().to(learning.device).eval()
         task.solve(network, Loader(task, train, WIDE, learning.device, numbers=np.sort(chosen)))
         for batch in Loader(task, held_out, WIDE, learning.device, numbers=np.sort(judged)):
             meter.add(batch, *task.assess(network, batch))

@@ -107,9 +107,9 @@ class WholeSequence(Task):
             raise DataError(f"{source.path}: {number} training rows, and not one {column} with anything in it.")
         self.input.settle()
         chosen: dict[str, Any]
-        if s.kind == "esn" and not isinstance(self.input, SeriesInput):
-            raise SettingsError(f'network.kind="esn" reads numeric series; {column} is {kind}. Leave it out.')
         if s.kind == "esn":
+            if not isinstance(self.input, SeriesInput):
+                raise SettingsError(f'network.kind="esn" reads numeric series; {column} is {kind}. Leave it out.')
             chosen = {"units": s.units or 200, "view": self.input.view}
         elif isinstance(self.input, SeriesInput):
             chosen = {
