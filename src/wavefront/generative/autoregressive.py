@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 from wavefront.cell import Cell, Given
 from wavefront.errors import SettingsError, ShapeError
-from wavefront.generative.ending import Ending, EndSymbol, GivenLength, Halting, Length, counted
+from wavefront.generative.ending import ENDLESS, Ending, EndSymbol, GivenLength, Halting, Length, counted
 from wavefront.generative.feedback import unfold_forced
 from wavefront.generative.output import Output
 from wavefront.generative.symbols import SymbolOutput
@@ -177,6 +177,16 @@ class Autoregressive(nn.Module):
         """One step of a network that writes symbols -> the new state, and log p of what may come next, [N, choices]: symbols, and `end`."""
         w, o = self.step(w, x, context)
         return w, self.ending.next(self._symbols().given(context), o, w.left)  # type: ignore[arg-type]
+
+    def endless(self, w: Writing) -> bool:
+        """Whether nothing that a step is given, or that may come next, depends on how many steps are done or remain: a stream."""
+        counts = self.inputs or self.time_index is not None or _phases(self.network) > 1
+        return not counts and type(self.ending) is GivenLength and bool((w.left > ENDLESS // 2).all())
+
+    def next_of_stream(self, w: Writing, context: Any = None) -> tuple[Writing, Tensor]:
+        """As `next`, of a stream beyond its first step: steps are no longer counted, nor is an end among the choices."""
+        inner, o = self.network.step(w.inner, self._read(w.last), context=self._context(context))
+        return w._replace(inner=inner), self._symbols().given(context).log_probs(o)  # type: ignore[attr-defined]
 
     @property
     def end(self) -> int:

@@ -184,16 +184,21 @@ def stream(
         _, w = model.run(prompt[None], context=context, state=w)
     if temperature:
         truncated(torch.zeros(1), temperature, top_k, top_p)
+    following: Callable[..., tuple[Writing, Tensor]] = model.next
+    endless, end, chosen = model.endless(w), model.end, temperature != 1 or top_k > 0 or top_p < 1
     while True:
-        w, log_p = model.next(w, context=context)
+        w, log_p = following(w, context=context)
         if without:
             log_p[:, without] = NEVER
         if temperature:
-            symbol = draw_symbols(truncated(log_p, temperature, top_k, top_p), torch.rand(1, 1, device=log_p.device))
-        else:
-            symbol = log_p.argmax(-1)
+            if chosen:
+                log_p = truncated(log_p, temperature, top_k, top_p)
+            # Gumbel's maximum: log p + g is largest for a symbol with probability p, in the fewest operations  [Gumbel 1954]
+            log_p = log_p - torch.empty_like(log_p).exponential_().log_()
+        symbol = log_p.argmax(-1)
         number = int(symbol)
-        if number == model.end:
+        if number == end:
             return
-        w = model.write(w, symbol)
+        w = w._replace(last=symbol) if endless else model.write(w, symbol)
+        following = model.next_of_stream if endless else model.next
         yield number
