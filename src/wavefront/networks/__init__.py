@@ -11,6 +11,7 @@ from wavefront.networks.crf import CRF
 from wavefront.networks.deep import Deep
 from wavefront.networks.dilated import Dilated
 from wavefront.networks.dropin import GRU, LSTM, RNN
+from wavefront.networks.dropin_cells import GRUCell, LSTMCell, RNNCell
 from wavefront.networks.echo_state import EchoState, Reading
 from wavefront.networks.echo_summary import EchoSummary
 from wavefront.networks.embedding import Symbols, Words
@@ -55,8 +56,10 @@ __all__ = [
     "EveryStep",
     "FourCorners",
     "FourSweeps",
+    "GRUCell",
     "General",
     "GivenTrees",
+    "LSTMCell",
     "LastStep",
     "Layers",
     "LearnedTree",
@@ -66,6 +69,7 @@ __all__ = [
     "MultiScale",
     "Pooled",
     "Pyramid",
+    "RNNCell",
     "Reading",
     "Recurrent",
     "Recursive",

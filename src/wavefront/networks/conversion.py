@@ -6,15 +6,22 @@ import sys
 
 from torch import nn
 
-from wavefront.networks import dropin
+from wavefront.networks import dropin, dropin_cells
 
 __all__ = ["convert"]
 
-SWAPS: dict[type[nn.Module], type[nn.Module]] = {nn.LSTM: dropin.LSTM, nn.GRU: dropin.GRU, nn.RNN: dropin.RNN}
+SWAPS: dict[type[nn.Module], type[nn.Module]] = {
+    nn.LSTM: dropin.LSTM,
+    nn.GRU: dropin.GRU,
+    nn.RNN: dropin.RNN,
+    nn.LSTMCell: dropin_cells.LSTMCell,
+    nn.GRUCell: dropin_cells.GRUCell,
+    nn.RNNCell: dropin_cells.RNNCell,
+}
 
 
 def convert(model: nn.Module, quiet: bool = False) -> nn.Module:
-    """Swaps every `torch.nn` LSTM, GRU and RNN inside the model for Wavefront's, in place, and says on standard error what it swapped.
+    """Swaps every `torch.nn` LSTM, GRU and RNN, and their cells, for Wavefront's, inside the model, and says on standard error what it swapped.
 
     The parameters stay the same objects: an optimiser that holds them goes on, `state_dict` keeps its names, shared modules stay
     shared, hooks stay where they are. What is not exactly one of those classes (a subclass with a forward of its own, a
@@ -44,7 +51,7 @@ def convert(model: nn.Module, quiet: bool = False) -> nn.Module:
         elif isinstance(module, tuple(SWAPS)) and not isinstance(module, tuple(SWAPS.values())):
             said.append(f"{name or 'the model'}: left alone, {type(module).__qualname__} is a class of its own")
     if not quiet:
-        print("\n".join(said) if said else "wavefront.convert: no torch.nn.LSTM, GRU or RNN in this model", file=sys.stderr)
+        print("\n".join(said) if said else "wavefront.convert: no torch.nn.LSTM, GRU, RNN or cell of theirs in this model", file=sys.stderr)
     return swapped.get(model, model)
 
 
