@@ -156,6 +156,15 @@ def test_a_fresh_network_forecasts_its_start(panel):
     assert start_of(example["y"][None], "seasonal", 12, 6)[0].tolist() == example["y"][-12:-6].tolist()
 
 
+def test_simple_forecasts():
+    y = np.array([[np.nan, 1.0, 2.0, np.nan, 4.0, 6.0], [np.nan] * 6])
+    assert start_of(y, "last", 3, 2)[0].tolist() == [6, 6]
+    assert start_of(y, "drift", 3, 2)[0].tolist() == [7.25, 8.5]  # from 1 to 6 in four steps
+    assert start_of(y, "seasonal", 3, 4)[0].tolist() == [3.25, 4, 6, 3.25]  # a place never seen: the mean
+    assert start_of(y[:, 1:], "seasonal_change", 1, 1)[0].tolist() == [8]  # 6, and 2 more than before
+    assert np.isnan(start_of(y, "last", 3, 2)[1]).all()
+
+
 # Missing values
 
 

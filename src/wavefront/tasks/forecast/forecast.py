@@ -50,7 +50,7 @@ class Forecast(Task):
 
     name = "forecast"
     command = "forecast {run}"
-    roles = ("ds", "unique_id", "y")
+    roles = ("y", "ds", "unique_id")
     Settings = ForecastSettings
     metric = "mase"
     larger_is_better = False
@@ -237,12 +237,13 @@ class Forecast(Task):
     def _best_start(self, training: Sequence[Series]) -> str:
         """The simple forecast with the smallest error on windows of training."""
         s = self.settings
-        if s.season == 1:
-            return "last"
         examples = [self.encode(row) for row in _windows(training, self._cuts()._replace(valid=0, test=0), "train", 2000)]
         y, target = (self._transformed(np.stack([example[name] for example in examples])) for name in ("y", "target"))
         spread = spread_of(y, level_of(y, "mean", 1), np.zeros(len(y)))[:, None]
-        errors = {kind: np.nanmean(np.abs(target - start_of(y, kind, s.season, s.horizon)) / spread) for kind in STARTS}
+        errors = {
+            kind: np.nanmean(np.abs(target - start_of(y, kind, s.season, s.horizon)) / spread)
+            for kind in (STARTS if s.season > 1 else STARTS[:2])
+        }
         return min(errors, key=errors.__getitem__)
 
     def _transformed(self, y: np.ndarray) -> np.ndarray:
@@ -508,21 +509,28 @@ class ForecastMeter(Meter):
         return found
 
 
-STARTS = ("last", "seasonal", "seasonal_change")
+STARTS = ("last", "drift", "seasonal", "seasonal_change")  # the first two of series without a season
 
 
 def start_of(y: np.ndarray, kind: str, season: int, horizon: int) -> np.ndarray:
     """A simple forecast of windows y [B, L] with NaN, [B, horizon].
 
         last              y(t)
+        drift             y(t) + h (y(t) - y(first)) / (t - first), between the first and the last value of the window
         seasonal          y(t + h - season), the latest of that place
         seasonal_change   the same, shifted by what the last season's mean is above that of the season before
 
     >>> start_of(np.array([[1.0, 2.0, 3.0, 4.0]]), "seasonal_change", 2, 3).tolist()
     [[5.0, 6.0, 5.0]]
     """
+    last = np.repeat(last_season(y, 1), horizon, 1)
     if kind == "last":
-        return np.repeat(last_season(y, 1), horizon, 1)
+        return last
+    if kind == "drift":
+        there, rows = ~np.isnan(y), np.arange(len(y))
+        first, end = there.argmax(1), y.shape[1] - 1 - there[:, ::-1].argmax(1)
+        slope = np.nan_to_num((y[rows, end] - y[rows, first]) / np.maximum(end - first, 1))
+        return last + slope[:, None] * (y.shape[1] - end[:, None] + np.arange(horizon))
     latest = last_season(y, season)
     found = latest[:, np.arange(horizon) % season]
     if kind == "seasonal_change" and y.shape[1] > season:

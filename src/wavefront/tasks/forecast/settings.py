@@ -34,8 +34,9 @@ class ForecastSettings(BaseModel):
         None, description="what is subtracted: the last value of the window, the mean of its last season, or of all of it"
     )
     scale: Literal["window", "series"] = Field("window", description="divide by the deviation of the window, or of the series in training")
-    start: Literal["last", "seasonal", "seasonal_change"] | None = Field(
-        None, description="the forecast that the network corrects: the last value, the last season, or that shifted by the yearly change"
+    start: Literal["last", "drift", "seasonal", "seasonal_change"] | None = Field(
+        None,
+        description="the forecast that is corrected: the last value, the line through the first and it, the last season, or that shifted",
     )
     # the network
     kind: Literal["direct", "encoder_decoder", "autoregressive", "esn"] = Field(
