@@ -23,7 +23,7 @@ class _OneStep(nn.RNNCellBase):
     """
 
     @abstractmethod
-    def _form(self) -> Cell:
+    def _form(self) -> Any:
         """A cell for its form, without numbers."""
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:
@@ -36,7 +36,7 @@ class _OneStep(nn.RNNCellBase):
                 return state if isinstance(state, Tensor) else tuple(state)
         return super().forward(input, hx)
 
-    def _cell(self) -> Cell:
+    def _cell(self) -> Any:
         """Our cell, holding this module's parameters: the same until one of them is replaced."""
         cell = self.__dict__.get("_held")
         if cell is None or cell.U.weight is not self.weight_ih or cell.W.weight is not self.weight_hh or cell.U.bias is not self.bias_ih:
