@@ -9,7 +9,7 @@ import threading
 import warnings
 import weakref
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,6 +42,7 @@ FORMS = 16  # plans of one cell: it may change its mode, its dtype, its attribut
 SLOW = ("under autocast", "tensors on", "dtypes", "a tensor of type")  # reasons in a call that a user may not know of: warned of once
 
 _plans: weakref.WeakKeyDictionary[Cell, OrderedDict[Any, Planned | str]] = weakref.WeakKeyDictionary()
+_storing: weakref.WeakKeyDictionary[Cell, str] = weakref.WeakKeyDictionary()  # cells whose step changes them: another cell at every call
 _compiled: OrderedDict[Any, Compiled] = OrderedDict()  # by what the step does, so that equal cells share it
 _watched: dict[int, Watched] = {}  # by the cell's id
 _lock = threading.RLock()
@@ -178,6 +179,8 @@ def _fingerprint(cell: Cell) -> Any:
 def plan_of(problem: Any) -> Planned | str:
     """The cell's plan, or why there is none."""
     cell = problem.cell
+    if cell in _storing:
+        return _storing[cell]
     sort = (problem.context is not None, problem.draws is not None, leaves_of(problem.first)[0].dtype)
     watched = _watched.get(id(cell))
     if watched is not None and watched.sort == sort and watched.holds(cell):
@@ -249,7 +252,17 @@ def _plan(problem: Any, key: Any) -> Planned:
         names[label] = fetch(cell, path, name)
         prepared.append(label)
     graph, held = Graph(), []
+    attributes = _attributes(cell)
     ways = [_recorded(problem, lambda p=phase: step(p), names, prepared, rows, graph, held) for phase in range(cell.phases)]
+    if _attributes(cell) != attributes:  # something kept at its first use is no harm: what is set again in every step is
+        attributes = _attributes(cell)
+        _specimen(problem, rows)[3]()
+        changed = sorted(name for name, value in _attributes(cell).items() if attributes.get(name, ()) != value)
+        if changed:
+            _storing[cell] = (
+                f"its step sets {', '.join('self.' + name for name in changed)}; a step stores nothing: return it as state or output"
+            )
+            raise Unsupported(_storing[cell])
     distinct = list(dict.fromkeys(ways))
     phases = [distinct.index(way) for way in ways]
     *after, output = distinct[0] if len(distinct) == 1 else _by_phase(graph, distinct)
@@ -269,6 +282,15 @@ def _plan(problem: Any, key: Any) -> Planned:
         _compiled[known] = Compiled(plan, programs)
     shared: Compiled = _recent(_compiled, known, KEPT)
     return Planned(shared.plan, shared.programs, parameters, held, phases)
+
+
+def _attributes(cell: Cell) -> dict[str, Hashable]:
+    return {
+        f"{path}.{name}".lstrip("."): frozen(value)
+        for path, module in cell.named_modules()
+        for name, value in module.__dict__.items()
+        if name not in MODULE
+    }
 
 
 def _recorded(problem: Any, step: Any, names: Any, prepared: Any, rows: int, graph: Graph, held: list[Tensor]) -> tuple[Value, ...]:

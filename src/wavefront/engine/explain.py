@@ -36,13 +36,22 @@ def explain(network: nn.Module, code: bool = False) -> str:
       deferred  nothing
       backward  carried: one native call; once for all steps: 1 product(s), 0 sum(s) for weights; stored for each step: the state
     """
-    return "\n".join(_one(cell, code) for cell in _outermost(network))
+    if not isinstance(network, nn.Module):
+        raise TypeError(f"explain takes a network or a cell, got {type(network).__name__}.")
+    found = _outermost(network)
+    if not found:
+        raise TypeError(
+            f"There is no cell in this {type(network).__name__}, so nothing to explain: wavefront.convert(network) swaps torch's LSTM, GRU and RNN."
+        )
+    return "\n".join(_one(cell, code) for cell in found)
 
 
 def _outermost(network: nn.Module) -> list[Cell]:
     """The cells that are unfolded: those that are no part of another cell."""
     if isinstance(network, Cell):
         return [network]
+    if hasattr(network, "layer_cells"):  # a drop-in, which makes its cells of flat parameters
+        return list(network.layer_cells())
     return [cell for child in network.children() for cell in _outermost(child)]
 
 

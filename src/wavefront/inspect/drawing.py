@@ -82,6 +82,9 @@ def draw(
         raise SettingsError(f'format is "svg" or "text", got {format!r}.')
     if output not in (None, "every", "last", "none"):
         raise SettingsError(f'output is "every", "last" or "none", got {output!r}.')
+    if structure is not None and not isinstance(structure, Structure):
+        hint = " A file? str(draw(network)) is its text: Path('a.svg').write_text(...)." if isinstance(structure, str) else ""
+        raise TypeError(f"draw(network, structure): a structure is a Sequence, Tree, Grid or Graph; got {structure!r}.{hint}")
     found = anatomy(network)
     found = found if context is None else found._replace(context=context)
     if found.feedback and output not in (None, "every"):

@@ -132,6 +132,10 @@ class _Unfolded(nn.RNNBase):
         for names in self._all_weights:
             yield {name.rpartition("_l")[0]: held[name] for name in names}
 
+    def layer_cells(self) -> list[Cell]:
+        """The cell of each layer and direction in turn, holding this module's parameters."""
+        return [self._cell(weights["weight_ih"].shape[1], weights) for weights in self._layers()]
+
     def extra_repr(self) -> str:
         return super().extra_repr() + (f", backend={self.backend!r}" if self.backend != "auto" else "")
 

@@ -74,6 +74,8 @@ class Recurrent(nn.Module):
 
     def __init__(self, cell: Cell, skips: Many[int] = (1,), reverse: bool = False, backend: str = "auto", precision: str | None = None):
         super().__init__()
+        if isinstance(cell, type) and issubclass(cell, Cell):
+            raise TypeError(f"Recurrent unfolds a cell, got the class {cell.__name__}: make one, {cell.__name__}(inputs, units).")
         if not isinstance(cell, Cell):
             raise TypeError(
                 f"Recurrent unfolds a wavefront.Cell, got {type(cell).__name__}. Derive yours from Cell, with a step(state, x)."

@@ -142,11 +142,11 @@ class Sequence(Structure):
 def _lengths(lengths: Tensor | Many[int] | None, batch: int, steps: int) -> np.ndarray:
     if lengths is None:
         return np.full(batch, steps, dtype=np.int64)
-    given = (
-        lengths.detach().cpu()
-        if isinstance(lengths, Tensor)
-        else torch.as_tensor(list(lengths), dtype=None if len(lengths) else torch.long)
-    )
+    try:
+        given = torch.as_tensor(lengths if isinstance(lengths, Tensor) else list(lengths)).detach().cpu()
+        given = given if len(given) else given.long()
+    except (TypeError, ValueError, RuntimeError):
+        raise ShapeError(f"lengths are {batch} whole numbers, one per sequence; got {lengths!r}.") from None
     if given.dim() != 1 or len(given) != batch or given.is_floating_point() or given.dtype == torch.bool:
         raise ShapeError(f"lengths are {batch} whole numbers, one per sequence; got {given.dtype} of {list(given.shape)}.")
     found = given.long().numpy()
