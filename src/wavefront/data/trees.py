@@ -195,7 +195,7 @@ def read_trees(lines: Iterable[tuple[int, str]], where: str, penn: bool | None =
 class Open(NamedTuple):
     """A bracket that is not closed yet."""
 
-    place: str
+    begins: tuple[int, int]  # line and column
     label: list[str]  # none, or one
     children: list[int]
     words: list[int]  # those of the children that are bare words
@@ -206,22 +206,24 @@ def read_brackets(
 ) -> Iterator[tuple[TreeText, Any]]:
     """Bracketed trees; with `strict` None for one that has a bracket without a label where there should be one."""
     tree, stack, text = empty(), [], []  # type: ignore[var-annotated]
-    bare, begins = False, (0, 0)  # line and column
+    bare = False
+
+    def at(line: int, column: int) -> str:
+        return f"{_place(where)}character {column}" if one_line else f"{_place(where)}line {line}, column {column}"
+
     for number, line in lines:
         for found in re.finditer(r"[()]|[^()\s]+", line):
             token, column = found[0], found.start() + 1
-            place = f"{_place(where)}character {column}" if one_line else f"{_place(where)}line {number}, column {column}"
             text.append(token)
             if token == "(":
                 if stack and column == 1 and not one_line:
                     raise DataError(
-                        f"{place}: a tree begins, but the one that began at {stack[0].place} is not closed. Is a ) missing there?"
+                        f"{at(number, column)}: a tree begins, but the one that began at {at(*stack[0].begins)} is not closed. Is a ) missing there?"
                     )
-                begins = begins if stack else (number, column)
-                stack.append(Open(place, [], [], []))
+                stack.append(Open((number, column), [], [], []))
             elif not stack:
                 what = "a ) that closes nothing" if token == ")" else f"{token!r} stands outside of all brackets"
-                raise DataError(f"{place}: {what}. Expected a tree: ( ... ).")
+                raise DataError(f"{at(number, column)}: {what}. Expected a tree: ( ... ).")
             elif token != ")":
                 top = stack[-1]
                 if penn and not top.label and not top.children:
@@ -233,18 +235,20 @@ def read_brackets(
                 top = stack.pop()
                 if not top.children:
                     what = f"({top.label[0]}) has a label and nothing else" if top.label else "a bracket with nothing in it"
-                    raise DataError(f"{top.place}: {what}. Expected a word or brackets.")
+                    raise DataError(f"{at(*top.begins)}: {what}. Expected a word or brackets.")
                 bare |= penn and not top.label and (bool(stack) or len(top.children) > 1)
                 node = _closed(tree, top)
                 if stack:
                     stack[-1].children.append(node)
                 else:
-                    one = begins[0] == number
-                    said = line[begins[1] - 1 : column] if one else _joined(text)
-                    yield TreeText(said, where, begins[0], begins[1] if one else None), None if strict and bare else tree
+                    one = top.begins[0] == number
+                    said = line[top.begins[1] - 1 : column] if one else _joined(text)
+                    yield TreeText(said, where, top.begins[0], top.begins[1] if one else None), None if strict and bare else tree
                     tree, text, bare = empty(), [], False
     if stack:
-        raise DataError(f"{stack[0].place}: the tree that begins here is not closed at the end: {len(stack)} ) missing. Is it cut short?")
+        raise DataError(
+            f"{at(*stack[0].begins)}: the tree that begins here is not closed at the end: {len(stack)} ) missing. Is it cut short?"
+        )
 
 
 def _closed(tree: ReadTree, bracket: Open) -> int:
