@@ -1,7 +1,7 @@
 """Speed beside torch.nn and beside a Python loop over the same cell: ratios, in one process, runs interleaved.
 
     python benchmarks/speed.py                       # everything
-    python benchmarks/speed.py --what LSTM GRU --sizes 32,100,64,128 --runs 9 --json speed.json
+    python benchmarks/speed.py --what LSTM GRU --sizes 32,100,64,128 --runs 9 --json speed.json   # these cases, anew, in a file of others
 
 For each case: the fastest time of training (forward and backward, no gradient of the input) and of inference; how many times faster that is than
 the other; and the share of the rate of one product of the same shape, [T·B, D] @ [D, gates·H], counting only the arithmetic that is needed.
@@ -14,8 +14,10 @@ import argparse
 import json
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -89,11 +91,12 @@ CASES: dict[str, tuple[Callable[[int, int], Cell], Callable[..., nn.Module] | No
 
 
 def interleaved(functions: dict[str, Callable[[], Any]], runs: int) -> dict[str, list[float]]:
-    """Milliseconds of each run of each function, after two runs of warming."""
+    """Milliseconds of each run of each function, after two runs of warming; of short ones more than `runs`, half a second in all."""
     for f in functions.values():
         f(), f()
     times: dict[str, list[float]] = {name: [] for name in functions}
-    for _ in range(runs):
+    begun = time.perf_counter()
+    while len(times["train"]) < runs or time.perf_counter() - begun < 0.5:
         for name, f in functions.items():
             start = time.perf_counter()
             f()
@@ -158,7 +161,10 @@ def main() -> None:
     print(
         f"{machine}\n{'':16}{'B, T, D, H':18}{'train, ms':>10}{'times':>7}{'infer, ms':>11}{'times':>7}{'of product':>12}{'first, s':>10}  against"
     )
-    results = []
+    results: list[dict[str, Any]] = []
+    if options.json and Path(options.json).exists():
+        measured = {(what, size) for what in options.what for size in options.sizes}
+        results = [r for r in json.loads(Path(options.json).read_text())["results"] if (r["what"], r["size"]) not in measured]
     for what in options.what:
         for size in options.sizes:
             r = measure(what, size, options.runs)
@@ -170,8 +176,17 @@ def main() -> None:
                 flush=True,
             )
     if options.json:
-        with open(options.json, "w") as file:
-            json.dump({"machine": machine, "date": time.strftime("%Y-%m-%d"), "runs": options.runs, "results": results}, file, indent=1)
+        results.sort(key=lambda r: (list(CASES).index(r["what"]), SIZES.index(r["size"]) if r["size"] in SIZES else len(SIZES)))
+        command = " ".join(["python benchmarks/speed.py", *sys.argv[1:]])
+        found = {
+            "command": command,
+            "machine": machine,
+            "date": time.strftime("%Y-%m-%d"),
+            "runs": options.runs,
+            "seed": 0,
+            "results": results,
+        }
+        Path(options.json).write_text(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

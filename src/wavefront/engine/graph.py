@@ -22,6 +22,7 @@ import math
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -136,7 +137,7 @@ class Graph:
             values = [self._squeezed(v, max(rank)) for v in values]
             if len(rank) > 1 or any(len(v.shape) > max(rank) for v in values):
                 raise Unsupported(f"{kind} of rows of different ranks, {[list(v.shape) for v in values]}")
-        shape = torch.broadcast_shapes(*(v.shape for v in values))
+        shape = np.broadcast_shapes(*(v.shape for v in values))  # torch's own loads SymPy: 50 MB, half a second
         a = values[0]
         if kind in ("add", "sub", "mul", "div") and len(values) == 2:
             b = values[1]
