@@ -43,7 +43,16 @@ def test_a_text_is_claimed_and_its_end_is_held_out(written, book):
     test = written.score(book, "test")
     assert test["nats_per_symbol"] == pytest.approx(written.metrics["test"]["nats_per_symbol"], rel=1e-5)
     assert set(written.metrics["baselines"]) == {"1-gram, Kneser-Ney", "2-gram, Kneser-Ney", "6-gram, Kneser-Ney"}
-    assert "What the loss is made of" in (written.folder / "report.html").read_text()
+    report = (written.folder / "report.html").read_text()
+    assert "What the loss is made of" in report
+    assert "What the network writes" in report
+
+
+def test_a_text_whose_lines_look_like_a_table_is_a_text_if_that_is_asked_for(tmp_path):
+    (tmp_path / "verse.txt").write_text("a rose is\nthat which is\n\n" * 40)
+    run = fit(tmp_path / "verse.txt", task="language", out=tmp_path / "run", set={"unit": "words"}, dry_run=True, quiet=True)
+    assert run.metrics["config"]["data"]["format"] == "text"
+    assert run.task.units.symbols(range(2, 4)) == ["\n", "is"]
 
 
 def test_lines_are_scored_alone(written):

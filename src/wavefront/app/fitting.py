@@ -20,6 +20,7 @@ from wavefront.app.run import FORMAT, Run, load, parameters, read_json, task_fro
 from wavefront.app.starting import start_from
 from wavefront.app.text import json_text, plain
 from wavefront.data import Source, open_source
+from wavefront.data.readers.reader import ending
 from wavefront.errors import RunError, SettingsError
 from wavefront.learning import Settings, write_whole
 from wavefront.tasks import TASKS, Task, choose
@@ -105,9 +106,18 @@ def fit(
 
 
 def _start(
-    folder: Path, given: Mapping[str, Any], progress: Progress, began: float, dry_run: bool, overwrite: bool, tune: bool = False, start: str | Path | None = None
+    folder: Path,
+    given: Mapping[str, Any],
+    progress: Progress,
+    began: float,
+    dry_run: bool,
+    overwrite: bool,
+    tune: bool = False,
+    start: str | Path | None = None,
 ) -> Run:
     """A new run."""
+    if given.get("task") == "language" and "data.format" not in given and ending(Path(given["data.path"])) == ".txt":
+        given = {**given, "data.format": "text"}  # whatever else its lines may look like
     source = _source(_section(given, "data"))
     kind, claim = choose(source, given.get("task"), _section(given, "columns"))
     progress.say(f"{source.path} ({source.format})", "bold")

@@ -156,6 +156,8 @@ def _figure(figure: Figure, split: str) -> str:
         drawn = _examples(data["rows"])
     elif figure.kind == "alignments":
         drawn = f"<div class=grid>{''.join(f'<figure>{alignment(**row)}</figure>' for row in data['rows'])}</div>"
+    elif figure.kind == "text":
+        drawn = f"<pre>{_safe(data['text'])}</pre>"
     elif figure.kind == "trees":
         drawn = "".join(
             f'<div class=example><pre>{_safe(row["text"])}</pre><p class="said{"" if row["right"] else " bad"}"><b>{_safe(row["predicted"])}</b>'

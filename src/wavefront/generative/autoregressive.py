@@ -186,7 +186,7 @@ class Autoregressive(nn.Module):
     def next_of_stream(self, w: Writing, context: Any = None) -> tuple[Writing, Tensor]:
         """As `next`, of a stream beyond its first step: steps are no longer counted, nor is an end among the choices."""
         inner, o = self.network.step(w.inner, self._read(w.last), context=self._context(context))
-        return w._replace(inner=inner), self._symbols().given(context).log_probs(o)  # type: ignore[attr-defined]
+        return w._replace(inner=inner), self._symbols().given(context).log_probs(o)  # type: ignore[operator]
 
     @property
     def end(self) -> int:

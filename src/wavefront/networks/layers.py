@@ -40,17 +40,18 @@ class Layers(nn.Module):
 
     def __init__(self, cells: Iterable[Cell], dropout: tuple[float, float, float] = (0.0, 0.0, 0.0)):
         super().__init__()
-        self.layers: Any = nn.ModuleList(Recurrent(cell) for cell in cells)
-        if not self.layers:
+        layers = [Recurrent(cell) for cell in cells]
+        if not layers:
             raise SettingsError("Layers takes cells, one or more.")
-        for below, above in pairwise(self.layers):
+        for below, above in pairwise(layers):
             if below.cell.outputs != above.cell.inputs:
                 raise ShapeError(
                     f"Layers: a layer of {above.cell.inputs} inputs is given the {below.cell.outputs} outputs of the one below."
                 )
+        self.layers: Any = nn.ModuleList(layers)
         self.dropout = dropout
-        self.inputs: int = self.layers[0].cell.inputs
-        self.outputs: int = self.layers[-1].cell.outputs
+        self.inputs: Any = layers[0].cell.inputs
+        self.outputs = layers[-1].cell.outputs
 
     def forward(
         self, x: Tensor, state: Any = None, lengths: Any = None, resets: Tensor | None = None, context: Any = None

@@ -33,6 +33,7 @@ __all__ = ["Language", "LanguageSettings"]
 NOT_COUNTED = -1  # a target that is read only
 SMALL, LARGE = 100_000, 600_000  # symbols of training, below and above which networks are smaller and larger
 MANY = 5_000  # symbols, from which on the softmax is adaptive
+SAMPLE = 600  # symbols that a report shows
 BASELINE_SYMBOLS = 2_000_000  # of training, at most, that the n-gram models count
 
 
@@ -88,6 +89,7 @@ class Language(Task):
         self.units: Units = Characters()
         self.documents = False  # whether rows stand for themselves
         self.seen = 0  # symbols of training
+        self.sample = ""  # of what the trained network writes, for the report
 
     @property
     def metric(self) -> str:  # type: ignore[override]
@@ -347,6 +349,11 @@ class Language(Task):
         stages = ("output.V.head.weight", "output.V.head.bias", *(f"output.V.tail.{k}.1.weight" for k in range(2)))
         return named | {name: ["\n".join(spelled)] for name in stages}
 
+    def calibrate(self, network: nn.Module, batches: Iterable[Batch]) -> None:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.sample = "".join(self.write(network, "", Manner(SAMPLE, temperature=0.8)))
+
     # What is said of it
 
     def meter(self) -> LanguageMeter:
@@ -359,7 +366,8 @@ class Language(Task):
         return f"{prediction['log_prob']:.2f}\t{prediction['nats_per_symbol']:.3f}\t{text}\t{worst}{unknown}"
 
     def figures(self, meter: Any) -> list[Figure]:
-        return meter.figures()
+        written = Figure("text", "What the network writes", {"text": self.sample}, f"{SAMPLE} symbols at temperature 0.8")
+        return [*([written] if self.sample else []), *meter.figures()]
 
     def baselines(self, train: Iterable[Example], test: Iterable[Example]) -> dict[str, dict[str, float]]:
         """Counted: n-gram models with interpolated Kneser-Ney smoothing, of single symbols, of pairs, and of six characters or five words."""

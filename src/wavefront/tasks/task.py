@@ -65,6 +65,7 @@ class Figure(NamedTuple):
     examples   rows [{"text", "gold", "predicted", "right"}]
     alignments rows [{"source" [str], "target" [str], "weights" [[float]]: of each target, over the source}]
     trees      as examples, the text a tree of several lines
+    text       text str: as it stands
     """
 
     kind: str
@@ -139,7 +140,7 @@ class Task(ABC):
 
     name: ClassVar[str]
     command: ClassVar[str] = "predict {run} FILE"  # of `wavefront`: what a run is for
-    at_once: ClassVar[int] = 64  # rows that are predicted together
+    streams: ClassVar[bool] = False  # what comes on standard input is answered row by row, as it comes
     roles: ClassVar[tuple[str, ...]]  # the columns that a task may be told: input first, target last
     Settings: ClassVar[type[BaseModel]]
     metric: str

@@ -71,7 +71,7 @@ class Text(Reader):
         rest = ""
         try:
             with gzip.open(self.path, "rb") if self.path.name.lower().endswith(".gz") else self.path.open("rb") as file:
-                text = TextIOWrapper(file, encoding="utf-8-sig")  # type: ignore[arg-type]
+                text = TextIOWrapper(file, encoding="utf-8-sig")
                 while piece := text.readline(self.PIECE - len(rest)):
                     piece = rest + piece
                     cut = piece.rfind(" ") + 1 or len(piece)
