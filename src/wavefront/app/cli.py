@@ -198,7 +198,7 @@ def predict(
     from wavefront.app.run import load
 
     model = load(run)
-    at_once = 1 if inputs == "-" and sys.stdin.isatty() else model.task.at_once
+    at_once = 1 if inputs == "-" and (sys.stdin.isatty() or model.task.live) else 64
     pictures = explain or (sys.stdout is not None and sys.stdout.isatty())
     told = model.task.drawn if pictures else model.task.row_text
     for row, prediction in model.predictions(inputs, at_once, num_beams, n_best, explain):

@@ -140,7 +140,7 @@ class Task(ABC):
 
     name: ClassVar[str]
     command: ClassVar[str] = "predict {run} FILE"  # of `wavefront`: what a run is for
-    streams: ClassVar[bool] = False  # what comes on standard input is answered row by row, as it comes
+    live: ClassVar[bool] = False  # what comes on standard input is answered row by row, as it comes
     roles: ClassVar[tuple[str, ...]]  # the columns that a task may be told: input first, target last
     Settings: ClassVar[type[BaseModel]]
     metric: str

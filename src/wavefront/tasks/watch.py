@@ -57,7 +57,7 @@ class Watch(Task):
     roles = ("input",)
     Settings = WatchSettings
     larger_is_better = False
-    at_once = 1  # what comes as a stream is judged as it comes
+    live = True
 
     def __init__(self, settings: BaseModel | Mapping[str, Any] | None, columns: Mapping[str, str]):
         super().__init__(settings, columns)
