@@ -190,11 +190,14 @@ class EchoStateClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     @torch.no_grad()
+    def transform(self, X: Any) -> np.ndarray:
+        """What the readout reads of each series, its mean states: [series, features]."""
+        check_is_fitted(self)
+        return self._summary(_series(_rows(X), "X", self.n_features_in_)).numpy()
+
     def decision_function(self, X: Any) -> np.ndarray:
         """The readout, [series, classes]: about 1 for the class that it is, about 0 for the others."""
-        check_is_fitted(self)
-        summary = self._summary(_series(_rows(X), "X", self.n_features_in_))
-        return (summary @ self.network_.V.T + self.network_.c).numpy()
+        return self.transform(X) @ self.network_.V.T.numpy() + self.network_.c.numpy()
 
     def predict(self, X: Any) -> np.ndarray:
         outputs = self.decision_function(X)

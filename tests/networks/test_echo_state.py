@@ -35,6 +35,19 @@ def test_streamed_ridge_is_numpys_least_squares(penalty):
     np.testing.assert_allclose(c, y.mean(0) - f.mean(0) @ wanted, rtol=1e-6)
 
 
+def test_fewer_rows_than_features_are_the_same_problem():
+    f, y = data(rows=7)
+    few, summed = streamed(f, y, (3, 4)), streamed(f, y, (3, 4))
+    assert summed.ff.shape == (9, 9)  # asked for: from here on sums
+    for penalty in (1e-3, 2.0):
+        torch.testing.assert_close(few.solve(penalty).V, summed.solve(penalty).V, rtol=1e-6, atol=1e-9)
+        torch.testing.assert_close(few.solve(penalty).c, summed.solve(penalty).c, rtol=1e-6, atol=1e-5)
+    torch.testing.assert_close(few.gcv([0.5, 5.0]), summed.gcv([0.5, 5.0]), rtol=1e-6, atol=0)
+    few.add(*(torch.from_numpy(a) for a in data(rows=50, seed=1)))
+    summed.add(*(torch.from_numpy(a) for a in data(rows=50, seed=1)))
+    torch.testing.assert_close(few.solve(0.1).V, summed.solve(0.1).V, rtol=1e-9, atol=0)
+
+
 def test_several_penalties_are_one_decomposition():
     f, y = data()
     sums = streamed(f, y)
