@@ -92,9 +92,9 @@ def test_a_batch_is_translated_as_each_source_alone(sounding):
     [
         {"attention": "none"},
         {"attention": "location", "bridge": "learned", "feeding": True},
-        {"attention": "monotonic", "bridge": "none", "cell": "gru"},
+        {"attention": "monotonic", "bridge": "none"},
         {"copying": True, "tied": False, "decoder_layers": 2, "dropout": 0.2},
-        {"attention": "dot", "decoder_units": 24, "symbol_size": 24, "tied": True, "smoothing": 0.1},
+        {"attention": "dot", "decoder_units": 24, "bridge": "mean", "tied": True, "smoothing": 0.1},
     ],
     ids=str,
 )
