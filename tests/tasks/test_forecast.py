@@ -378,7 +378,9 @@ def test_wide_files_and_files_without_dates(tmp_path):
     rows = fit(file, task="forecast", out=tmp_path / "wide", set=SMALL, quiet=True).forecast(horizon=1)
     assert [(row["unique_id"], row["ds"]) for row in rows] == [("north", 90), ("south", 90)]
     file.write_text("y\n" + "".join(f"{x:g}\n" for x in wave(90)))
-    assert len(fit(file, task="forecast", out=tmp_path / "bare", set=SMALL, quiet=True).forecast()) == 6
+    task, source, network = prepared(file)
+    assert task.columns == {"y": "y"}
+    assert forecasts(task, network, list(task.rows(source, "test"))).shape == (1, 6, len(QUANTILES))
 
 
 @pytest.mark.learning
