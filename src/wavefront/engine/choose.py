@@ -251,7 +251,8 @@ def _plan(problem: Any, key: Any) -> Planned:
     for label, path, name in parameters:
         names[label] = fetch(cell, path, name)
         prepared.append(label)
-    graph, held = Graph(), []
+    graph = Graph()
+    held: list[Tensor] = []
     attributes = _attributes(cell)
     ways = [_recorded(problem, lambda p=phase: step(p), names, prepared, rows, graph, held) for phase in range(cell.phases)]
     if _attributes(cell) != attributes:  # something kept at its first use is no harm: what is set again in every step is
@@ -347,7 +348,7 @@ def fetch(cell: Cell, path: str, name: str) -> Tensor:
     return table[name]
 
 
-def _specimen(problem: Any, rows: int) -> tuple[dict[Any, Tensor], list[Any], list[Any], Callable[[], Any], int]:
+def _specimen(problem: Any, rows: int) -> tuple[dict[Any, Tensor], list[Any], list[Any], Callable[..., Any], int]:
     """Inputs of a step over some rows: names and tensors, which of them have no rows, which are given once per sequence, and the step itself."""
     cell = problem.cell
     generator = torch.Generator().manual_seed(0)

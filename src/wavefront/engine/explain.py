@@ -50,8 +50,9 @@ def _outermost(network: nn.Module) -> list[Cell]:
     """The cells that are unfolded: those that are no part of another cell."""
     if isinstance(network, Cell):
         return [network]
-    if hasattr(network, "layer_cells"):  # a drop-in, which makes its cells of flat parameters
-        return list(network.layer_cells())
+    drop_in: Any = network
+    if hasattr(network, "layer_cells"):  # it makes its cells of flat parameters
+        return list(drop_in.layer_cells())
     return [cell for child in network.children() for cell in _outermost(child)]
 
 
