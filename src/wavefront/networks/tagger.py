@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from wavefront.networks.convolution import Series
 from wavefront.networks.crf import CRF
 from wavefront.networks.encoder import Encoder, drop_features
 
@@ -12,9 +13,9 @@ __all__ = ["Tagger"]
 
 
 class Tagger(nn.Module):
-    """Symbols to vectors, both directions over them, a score for each label at each position; with a CRF, whole sequences of labels are scored.
+    """A score for each label at each position, from vectors of its symbols or values and both directions over them; with a CRF, of whole sequences.
 
-    reader   a module of `outputs` features a position: `Symbols`, `Words`
+    reader   a module of `outputs` features a position: `Symbols`, `Words`; or a `Series` of strides 1, which reads a numeric series
     -> scores [B, T, labels]
     """
 
@@ -24,7 +25,8 @@ class Tagger(nn.Module):
         self.V = nn.Linear(encoder.outputs, labels)
 
     def forward(self, lengths: Tensor, **symbols: Tensor) -> Tensor:
-        return self.V(drop_features(self.encoder(self.reader(**symbols), lengths), self.dropout, self.training))
+        e = self.reader(symbols["values"], lengths)[0] if isinstance(self.reader, Series) else self.reader(**symbols)
+        return self.V(drop_features(self.encoder(e, lengths), self.dropout, self.training))
 
     def log_likelihood(self, scores: Tensor, labels: Tensor, lengths: Tensor) -> tuple[Tensor, int]:
         """Σ log p(y) of labels [B, T], and over how many positions. A label of -1 is left out; with a CRF, its whole sequence is."""

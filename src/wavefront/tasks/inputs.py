@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any, ClassVar
 
 import numpy as np
@@ -188,15 +189,15 @@ class SeriesInput(Input):
 
     Where training has missing values (NaN), each channel gets one more that says which are there (1) and which are not (0); a missing
     value is 0 itself, which is the mean. A series of a million steps is first made shorter: the mean of every `shrink` steps is one,
-    so that the longest of training has at most `MOST`.
+    so that the longest of training has at most `MOST`; with `whole`, every step stays.
     """
 
     kind = "series"
     column = "values"
     MOST: ClassVar[int] = 2048
 
-    def __init__(self, view: str | None = None):
-        self.view = view
+    def __init__(self, view: str | None = None, whole: bool = False):
+        self.view, self.whole = view, whole
         self.channels, self.masked, self.shrink = 0, False, 1
         self._values, self._sizes = Moments(), Moments()
 
@@ -212,7 +213,7 @@ class SeriesInput(Input):
     def settle(self) -> None:
         if self.view is None:
             self.view = "both" if self._sizes.deviation.max(initial=0.0) > 1 else "train"
-        self.shrink = max(1, math.ceil(self.longest / self.MOST))
+        self.shrink = 1 if self.whole else max(1, math.ceil(self.longest / self.MOST))
         self.longest = math.ceil(self.longest / self.shrink)
 
     @property
@@ -321,6 +322,20 @@ def input_from_state(state: Mapping[str, Any]) -> SymbolInput | SeriesInput:
     restored: SymbolInput | SeriesInput = SymbolInput() if state["kind"] == "symbols" else SeriesInput()
     restored.restore(state)
     return restored
+
+
+def text_of_runs(values: Sequence[Any], most: int = 12) -> str:
+    """A long list of labels, run by run.
+
+    >>> text_of_runs(["rest", "rest", "walk", "rest"])
+    '0-1 rest, 2 walk, 3 rest'
+    """
+    shown, first = [], 0
+    for value, run in groupby(values):
+        last = first + sum(1 for _ in run) - 1
+        shown.append(f"{first} {value}" if first == last else f"{first}-{last} {value}")
+        first = last + 1
+    return ", ".join(shown[:most]) + (f", ... ({len(shown)} runs)" if len(shown) > most else "")
 
 
 def about(n: float, low: int, high: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
+from math import ceil
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
@@ -14,11 +15,13 @@ from torch import Tensor, nn
 
 from wavefront.data import Labels
 from wavefront.errors import DataError
+from wavefront.networks.convolution import Series
 from wavefront.networks.crf import CRF
+from wavefront.networks.embedding import Symbols, Words
 from wavefront.networks.encoder import Encoder
 from wavefront.networks.tagger import Tagger
 from wavefront.tasks.baselines import fixed_length_tagger, lonely_word_tagger
-from wavefront.tasks.inputs import SymbolInput, about, padded, symbol_reader
+from wavefront.tasks.inputs import SeriesInput, SymbolInput, about, input_from_state, padded, symbol_reader, text_of_runs
 from wavefront.tasks.metrics import Confusion, SpanCounts
 from wavefront.tasks.spans import Span, follows, iob2_of, scheme_of, spans_of, tags_of, tokens_of
 from wavefront.tasks.task import (
@@ -66,12 +69,19 @@ class TagSettings(BaseModel):
     )
     rare: float = Field(0.25, ge=0, description="a symbol seen n times is taken for an unknown one with probability rare / (rare + n)")
     largest_vocabulary: int = Field(100_000, ge=1, description="at most so many different symbols are known")
+    # numeric series
+    delays: tuple[int, ...] | None = Field(
+        None, description="of each layer's state, in steps: (1, 4, 16) where series are long, so that what is far is a few steps away"
+    )
+    channels: int = Field(32, ge=1, description="of each width of the convolutions over a numeric series")
+    widths: tuple[int, ...] = Field((3, 9, 27), description="of the convolutions side by side, in steps; odd")
 
 
 class Tag(Task):
     """A label for each position.
 
-    Rows hold `tokens` and `labels`, lists of equal length; or a `text` and its `spans` of characters. Labels of the schemes IOB2 and BIOES
+    Rows hold `tokens` and `labels`, lists of equal length, tokens being symbols or the steps of a numeric series; or a `text` and its `spans` of
+    characters. Long series are read by layers whose delays grow, in both directions. Labels of the schemes IOB2 and BIOES
     mark spans: then a CRF decodes (what cannot be is never decoded) and whole spans are scored, else each label by itself. Labels of IOB1
     are turned to IOB2.
     """
@@ -79,7 +89,7 @@ class Tag(Task):
     name = "tag"
     roles = ("tokens", "labels", "text", "spans")
     Settings = TagSettings
-    length_column = "symbols"
+    input: SymbolInput | SeriesInput
     larger_is_better = True
 
     def __init__(self, settings: BaseModel | Mapping[str, Any] | None, columns: Mapping[str, str]):
@@ -89,6 +99,10 @@ class Tag(Task):
         self.labels = Labels([])
         self.scheme: str | None = None
         self.iob1 = False  # the rows are: their labels are turned to IOB2
+
+    @property
+    def length_column(self) -> str:  # type: ignore[override]
+        return self.input.column
 
     @property
     def metric(self) -> str:  # type: ignore[override]
@@ -107,6 +121,9 @@ class Tag(Task):
         if source.format == "conllu":
             chosen = {"tokens": "tokens", "labels": "upos"} | dict(columns)
             return Claim(chosen, True, f"words with their {chosen['labels']} in CoNLL-U")
+        series = [name for name, kind in kinds.items() if kind == "series"]
+        if len(series) == 1 and len(symbols) == 1:  # a label for each step of a series
+            symbols = [*series, *symbols]
         tokens = columns.get("tokens") or _first(("tokens", "words"), symbols, symbols[:1])
         others = [name for name in symbols if name != tokens]
         labels = columns.get("labels") or _first(("tags", "labels"), others, others[-1:])
@@ -119,13 +136,14 @@ class Tag(Task):
         settings = self.settings
         counts, as_iob2, begun_by = Counter[str](), Counter[str](), Counter[str]()
         pieces = settings.pieces or ("characters" if self.of_text and self._spans_cut_words(source) else "words")
-        self.input = SymbolInput(pieces, settings.spelling, settings.largest_vocabulary)
+        of_series = any(c.name == self.columns.get("tokens") and c.kind == "series" for c in source.columns)
+        self.input = SeriesInput(whole=True) if of_series else SymbolInput(pieces, settings.spelling, settings.largest_vocabulary)
         for number, row in enumerate(source.rows("train"), 1):
             with in_row(source, number):
                 symbols, labels = self._row(row)
                 if labels is None:
                     raise DataError(f"no {self.columns['spans' if self.of_text else 'labels']}; every row to learn from needs them.")
-            self.input.see(symbols)
+                self.input.see(symbols)
             counts.update(labels)
             as_iob2.update(iob2_of(labels))
             begun = [label for last, label in zip(["O", *labels], labels) if label[1:2] == "-" and last[2:] != label[2:]]
@@ -141,19 +159,48 @@ class Tag(Task):
         self.scheme = self._scheme()
         size = self.input.steps
         self.settings = settings.model_copy(
-            update={
-                "units": settings.units or (about(size / 1000, 32, 64) if size < 100_000 else 200),
-                "layers": settings.layers or (1 if size < 100_000 else 2),
-                "word_size": settings.word_size or (about(size / 1000, 32, 64) if size < 100_000 else 100),
-                "spelling": self.input.spelling,
-                "decoder": settings.decoder or ("crf" if self.scheme else "softmax"),
-                "pieces": pieces,
-                "dropout": 0.33 if settings.dropout is None else settings.dropout,
-            }
+            update=self._chosen_for_series() if isinstance(self.input, SeriesInput) else self._chosen(size, pieces)
         )
+
+    def _chosen_for_series(self) -> dict[str, Any]:
+        s = self.settings
+        delays = s.delays or delays_for(self.input.longest)
+        if s.layers not in (None, len(delays)):
+            delays = (delays * s.layers)[: s.layers]
+        return {
+            "units": s.units or 48,
+            "layers": len(delays),
+            "delays": delays,
+            "decoder": s.decoder or ("crf" if self.scheme else "softmax"),
+            "dropout": 0.2 if s.dropout is None else s.dropout,
+            "spelling": False,
+        }
+
+    def _chosen(self, size: int, pieces: str) -> dict[str, Any]:
+        settings, symbols = self.settings, cast(SymbolInput, self.input)
+        return {
+            "units": settings.units or (about(size / 1000, 32, 64) if size < 100_000 else 200),
+            "layers": settings.layers or (1 if size < 100_000 else 2),
+            "word_size": settings.word_size or (about(size / 1000, 32, 64) if size < 100_000 else 100),
+            "spelling": symbols.spelling,
+            "decoder": settings.decoder or ("crf" if self.scheme else "softmax"),
+            "pieces": pieces,
+            "dropout": 0.33 if settings.dropout is None else settings.dropout,
+        }
 
     def training(self) -> dict[str, Any]:
         rows = self.input.rows
+        if isinstance(self.input, SeriesInput):
+            batch = max(2, min(16, rows // 8))
+            return {
+                "learning_rate": 3e-3,
+                "batch_size": batch,
+                "epochs": max(5, min(200, ceil(1500 / ceil(rows / batch)))),
+                "patience": 0 if rows < 200 else 8,
+                "weight_decay": 0.01,
+                "clip_norm": 5.0,
+                "average": 0.99,
+            }
         return {
             "learning_rate": 3e-3,
             "batch_size": 32 if rows > 1000 else 8,
@@ -176,7 +223,7 @@ class Tag(Task):
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Tag:
         task = cls(validated(cls.Settings, state["settings"]), state["columns"])
-        task.input.restore(state["input"])
+        task.input = input_from_state(state["input"])
         task.labels = Labels(**state["labels"])
         task.scheme, task.iob1 = task._scheme(), state["iob1"]
         return task
@@ -187,7 +234,7 @@ class Tag(Task):
         if labels is not None:
             example["labels"] = label_numbers(self.labels, labels)
         if self.of_text:
-            tokens = tokens_of(row[self.columns["text"]], self.input.pieces)
+            tokens = tokens_of(row[self.columns["text"]], cast(SymbolInput, self.input).pieces)
             example["offsets"] = np.array([(token.start, token.end) for token in tokens], np.int32).reshape(-1, 2)
             if labels is not None:  # the gold spans as they are, even where they cut a token
                 names = {name: i for i, name in enumerate(self._span_names())}
@@ -196,7 +243,7 @@ class Tag(Task):
         return example
 
     def length(self, example: Example) -> int:
-        return len(example["symbols"])
+        return len(example[self.input.column])
 
     def collate(self, examples: Sequence[Example]) -> Batch:
         inputs, lengths = self.input.collate(examples)
@@ -207,8 +254,12 @@ class Tag(Task):
 
     def network(self) -> nn.Module:
         s = self.settings
-        reader = symbol_reader(self.input, s)
-        encoder = Encoder(reader.outputs, s.units, s.layers, cell_maker(s.cell), s.dropout)
+        reader: Series | Symbols | Words
+        if isinstance(self.input, SeriesInput):
+            reader = Series(self.input.features, s.channels, s.widths, (1, 1))
+        else:
+            reader = symbol_reader(self.input, s)
+        encoder = Encoder(reader.outputs, s.units, s.layers, cell_maker(s.cell), s.dropout, s.delays)
         crf = CRF(len(self.labels), self._allowed()) if s.decoder == "crf" else None
         return Tagger(reader, encoder, len(self.labels), crf, s.dropout)
 
@@ -244,6 +295,8 @@ class Tag(Task):
             text = row[self.columns["text"]]
             found = ", ".join(f"{text[s['start'] : s['end']]} ({s['label']})" for s in prediction["spans"])
             return f"{text}\t{found or '-'}"
+        if isinstance(self.input, SeriesInput):
+            return text_of_runs(prediction["labels"])
         tokens = list(row[self.columns["tokens"]])
         if not self.scheme:
             return " ".join(f"{token}/{label}" for token, label in zip(tokens, prediction["labels"]))
@@ -256,7 +309,12 @@ class Tag(Task):
 
     def baselines(self, train: Iterable[Example], test: Iterable[Example]) -> dict[str, dict[str, float]]:
         """One word without its context, and a feed-forward network with one weight per position: what a network with memory is compared with."""
-        taggers = {
+        if isinstance(self.input, SeriesInput):
+            counts = sum(
+                (np.bincount(example["labels"][example["labels"] >= 0], minlength=len(self.labels)) for example in train), np.zeros(1)
+            )
+            return {"the most frequent label": self._score_tagger(lambda example: [int(counts.argmax())] * len(example["values"]), test)}
+        taggers: dict[str, Any] = {
             "one word without context": lonely_word_tagger(train, self.input.text),
             "feed-forward, one weight per position": fixed_length_tagger(train, len(self.input.vocabulary), len(self.labels)),
         }
@@ -278,7 +336,7 @@ class Tag(Task):
         if not self.of_text:
             symbols, labels = row[self.columns["tokens"]], row.get(self.columns["labels"])
             if labels is not None and len(labels) != len(symbols):
-                raise DataError(f"{len(symbols)} tokens have {len(labels)} labels; each needs one: {' '.join(symbols[:8])} ...")
+                raise DataError(f"{len(symbols)} tokens have {len(labels)} labels; each needs one: {' '.join(map(str, symbols[:8]))} ...")
             return symbols, iob2_of(labels) if self.iob1 and labels is not None else labels
         text, spans = row[self.columns["text"]], row.get(self.columns["spans"])
         tokens = tokens_of(text, self.input.pieces)
@@ -362,6 +420,9 @@ class TagMeter(Meter):
         return [*figures, Figure("examples", "Examples", {"rows": self.examples})]
 
     def _shown(self, example: Example, gold: list[str], prediction: Prediction, spans: set[Span] | None) -> dict[str, Any]:
+        if isinstance(self.task.input, SeriesInput):
+            steps = f"series of {len(gold)} steps"
+            return {"text": steps, "gold": text_of_runs(gold), "predicted": text_of_runs(prediction["labels"])}
         words = self.task.input.text(example)
         if self.task.of_text:
             starts = {start: i for i, (start, _) in enumerate(example["offsets"].tolist())}
@@ -373,6 +434,18 @@ class TagMeter(Meter):
             found = {(span["start"], span["end"], span["label"]) for span in prediction["spans"]}
             return {"text": " ".join(words), "gold": inside(spans or set()), "predicted": inside(found)}
         return {"text": " ".join(words), "gold": " ".join(gold), "predicted": " ".join(prediction["labels"])}
+
+
+def delays_for(steps: int) -> tuple[int, ...]:
+    """Delays of the layers over series of so many steps: four times longer from one to the next, until eight of the last cross the series.
+
+    >>> delays_for(40), delays_for(300), delays_for(5000)
+    ((1, 4), (1, 4, 16), (1, 4, 16, 64))
+    """
+    delays = [1]
+    while len(delays) < 4 and 8 * 4 * delays[-1] <= steps:
+        delays.append(4 * delays[-1])
+    return tuple(delays)
 
 
 def _first(names: Sequence[str], there: Sequence[str], otherwise: Sequence[str]) -> str | None:
