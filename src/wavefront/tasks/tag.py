@@ -339,7 +339,7 @@ class Tag(Task):
                 raise DataError(f"{len(symbols)} tokens have {len(labels)} labels; each needs one: {' '.join(map(str, symbols[:8]))} ...")
             return symbols, iob2_of(labels) if self.iob1 and labels is not None else labels
         text, spans = row[self.columns["text"]], row.get(self.columns["spans"])
-        tokens = tokens_of(text, self.input.pieces)
+        tokens = tokens_of(text, cast(SymbolInput, self.input).pieces)
         return [token.text for token in tokens], None if spans is None else tags_of(tokens, _checked_spans(spans, text))[0]
 
     def _spans_cut_words(self, source: Source) -> bool:
