@@ -205,47 +205,44 @@ def expressions(generator: random.Random, deepest: int = 20) -> Iterator[tuple[i
             yield value, text, tree
 
 
+def given(*settings: str) -> list[str]:
+    return [part for setting in settings for part in ("--set", setting)]
+
+
 LOGIC = [("train", f"propositional_logic/train{k}.tsv.gz", k) for k in range(5)] + [
     ("test", f"propositional_logic/test{k}.tsv.gz", k) for k in range(13)
 ]
 QUANTIFIERS = [("train", "quantifiers/f1_train.tsv.gz", None), ("test", "quantifiers/f1_test.tsv.gz", None)]
 SICK = [("train", "sick/train.tsv.gz", None), ("test", "sick/trial.tsv.gz", None)]
 SIZED = ["--column", "size=size"]
+SEQUENCE = ("network.shape=chain", "network.cell=lstm")
+RNTN = ("network.cell=rntn", "network.units=25", "network.word_size=25", "learning.clip_norm=1", "learning.patience=0")
 # name -> what writes its data, the name of those, further arguments of `wavefront fit`, metrics that are shown
 RUNS: dict[str, tuple[Callable[[Path, Path], None], str, list[str], tuple[str, ...]]] = {
     "sst": (sst, "sst", [], ("accuracy_root", "accuracy_root_binary")),
-    "sst-own": (sst, "sst", ["--set", "network.vectors=own"], ("accuracy_root", "accuracy_root_binary")),
+    "sst-own": (sst, "sst", given("network.vectors=own"), ("accuracy_root", "accuracy_root_binary")),
     "logic": (pairs(*LOGIC), "logic", SIZED, ("accuracy", "accuracy_by_size")),
-    "logic-sequence": (
-        pairs(*LOGIC),
-        "logic",
-        [*SIZED, "--set", "network.shape=chain", "--set", "network.cell=lstm"],
-        ("accuracy", "accuracy_by_size"),
-    ),
+    "logic-sequence": (pairs(*LOGIC), "logic", [*SIZED, *given(*SEQUENCE)], ("accuracy", "accuracy_by_size")),
     "quantifiers": (
         pairs(*QUANTIFIERS),
         "quantifiers",
-        [
-            *("--set", "network.cell=rntn", "--set", "network.units=25", "--set", "network.word_size=25"),
-            *("--set", "learning.learning_rate=0.003", "--set", "learning.clip_norm=1", "--set", "learning.batch_size=32"),
-            *("--set", "learning.epochs=30", "--set", "learning.patience=0"),
-        ],
+        given(*RNTN, "learning.learning_rate=0.004", "learning.batch_size=32", "learning.epochs=30"),
         ("accuracy",),
     ),
-    "sick": (pairs(*SICK), "sick", ["--set", "network.shared=true"], ("accuracy",)),
-    "listops": (listops, "listops", ["--set", "network.units=100", "--set", "learning.epochs=6"], ("accuracy_root",)),
+    "sick": (pairs(*SICK), "sick", given("network.shared=true"), ("accuracy",)),
+    "listops": (
+        listops,
+        "listops",
+        given("network.units=100", "learning.epochs=12", "learning.learning_rate=0.005", "learning.batch_size=32"),
+        ("accuracy_root",),
+    ),
     "listops-learned": (
         listops,
         "listops",
-        ["--set", "network.units=100", "--set", "network.shape=learned", "--set", "learning.epochs=4"],
+        given("network.units=100", "network.shape=learned", "learning.epochs=4", "learning.learning_rate=0.005"),
         ("accuracy_root",),
     ),
-    "listops-sequence": (
-        listops,
-        "listops",
-        ["--set", "network.units=100", "--set", "network.shape=chain", "--set", "network.cell=lstm", "--set", "learning.epochs=10"],
-        ("accuracy_root",),
-    ),
+    "listops-sequence": (listops, "listops", given("network.units=100", *SEQUENCE, "learning.epochs=10"), ("accuracy_root",)),
 }
 
 
@@ -277,26 +274,26 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--runs", type=Path, default=Path("runs/benchmarks"))
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results/trees.json"))
-    given = parser.parse_args()
-    results = json.loads(given.results.read_text()) if given.results.exists() else {}
-    given.results.parent.mkdir(parents=True, exist_ok=True)
-    if given.what in ("speed", "sizes"):
-        found = speed(given.data, given.rounds) if given.what == "speed" else sizes(given.rounds)
-        command = f"python benchmarks/trees.py {given.what} --rounds {given.rounds}"
-        results[given.what] = {"command": command, "date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine(), **found}
-        print(json.dumps(results[given.what], indent=1))
-        given.results.write_text(json.dumps(results, indent=1))
+    options = parser.parse_args()
+    results = json.loads(options.results.read_text()) if options.results.exists() else {}
+    options.results.parent.mkdir(parents=True, exist_ok=True)
+    if options.what in ("speed", "sizes"):
+        found = speed(options.data, options.rounds) if options.what == "speed" else sizes(options.rounds)
+        command = f"python benchmarks/trees.py {options.what} --rounds {options.rounds}"
+        results[options.what] = {"command": command, "date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine(), **found}
+        print(json.dumps(results[options.what], indent=1))
+        options.results.write_text(json.dumps(results, indent=1))
         return
-    for name in given.only:
-        for seed in range(given.seeds):
-            results[f"{name}-{seed}"] = fit(name, given.data, given.runs, seed)
-            given.results.write_text(json.dumps(results, indent=1))
+    for name in options.only:
+        for seed in range(options.seeds):
+            results[f"{name}-{seed}"] = fit(name, options.data, options.runs, seed)
+            options.results.write_text(json.dumps(results, indent=1))
         for metric in RUNS[name][3]:
-            scores = [results[f"{name}-{seed}"]["metrics"]["test"][metric] for seed in range(given.seeds)]
+            scores = [results[f"{name}-{seed}"]["metrics"]["test"][metric] for seed in range(options.seeds)]
             if metric == "accuracy_by_size":
                 print(f"{name:<16} {metric:<22} " + "  ".join(f"{size}: {100 * share:.1f}" for size, share in scores[0].items()))
             else:
-                print(f"{name:<16} {metric:<22} {mean(scores):.4f}  of {given.seeds}, {min(scores):.4f} to {max(scores):.4f}")
+                print(f"{name:<16} {metric:<22} {mean(scores):.4f}  of {options.seeds}, {min(scores):.4f} to {max(scores):.4f}")
 
 
 if __name__ == "__main__":
