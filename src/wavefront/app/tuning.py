@@ -30,8 +30,8 @@ SHARE = 0.8  # of the minutes, where the run has a time limit
 
 def tune(task: Task, source: Source, learning: Settings, progress: Progress, began: float) -> None:
     """Sets those of the task's settings that `task.tunable()` names to the best that a search finds: at random over their ranges, then nearer and
-    nearer around the best. The score is the task's own, on the validation split; of few rows, by cross-validation over train and validation. The
-    test split is never looked at.
+    nearer around the best. The score is the task's own, on the validation split; of few rows, by cross-validation over train and validation, unless
+    the task cuts its splits itself. The test split is never looked at.
     """
     ranges = task.tunable()
     if not ranges:
@@ -45,8 +45,8 @@ def tune(task: Task, source: Source, learning: Settings, progress: Progress, beg
         progress.say(f"tuning {', '.join(ranges)}: {TRIALS} trials, {len(folds)} part(s) to judge by")
         for trial in range(TRIALS):
             width = 1.0 if trial < TRIALS * (1 - NEAR) else 0.5 * (TRIALS - trial) / TRIALS
-            around = None if best is None or width == 1.0 else best[1]
-            values = start if trial == 0 else {name: _drawn(*ranges[name], around and around[name], width, random) for name in ranges}
+            around = best[1] if best is not None and width < 1.0 else {}
+            values = start if trial == 0 else {name: _drawn(*ranges[name], around.get(name), width, random) for name in ranges}
             task.settings = task.settings.model_copy(update=values)
             meter = _score(task, folds, learning)
             scores = meter.metrics()
@@ -81,7 +81,8 @@ def _folds(task: Task, source: Source, folder: Path, seed: int) -> list[tuple[St
             Store.build(folder / split, (task.encode(row) for row in task.rows(source, split)))
             stores[split] = Store.open(folder / split)
     train, valid = stores["train"], stores.get("valid")
-    if valid is not None and len(valid) and len(train) + len(valid) >= FEW:
+    own = type(task).rows is not Task.rows  # cut by the task, by time: what overlaps must not be on both sides
+    if valid is not None and len(valid) and (own or len(train) + len(valid) >= FEW):
         return [(train, np.arange(len(train)), valid, np.arange(len(valid)))]
     together = [store[k] for store in stores.values() for k in range(len(store))]
     Store.build(folder / "both", together)

@@ -377,6 +377,11 @@ class Forecast(Task):
         for member in network.networks if self.settings.kind == "esn" else ():
             member.solve((Windows(**batch.inputs) for batch in batches), penalties)
 
+    def tunable(self) -> dict[str, tuple[float, float, bool]]:
+        if self.settings.kind != "esn":
+            return {}
+        return {"spectral_radius": (0.1, 1.5, False), "leak": (0.05, 1.0, True), "input_scaling": (0.02, 3.0, True)}
+
     def criterion(self, network: Any, outputs: Any, batch: Batch) -> tuple[Tensor, int]:
         total, count = outputs
         return total / count.clamp(min=1), int(count)
