@@ -9,55 +9,60 @@ import sys
 
 import torch
 
-from wavefront.engine.backends.compiled import emit
+alive = []
 
-width, cpu = int(sys.argv[1]), sys.argv[2]
-if cpu != "host":
+
+def guarded(like, *shape):
+    """`new_empty`, with a page behind it that cannot be read or written."""
+    shape = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
+    size = torch.Size(shape).numel() * like.element_size()
+    pages = -(-size // mmap.PAGESIZE) + 1
+    memory = mmap.mmap(-1, pages * mmap.PAGESIZE)
+    whole, end = torch.frombuffer(memory, dtype=torch.uint8), (pages - 1) * mmap.PAGESIZE
+    assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(whole.data_ptr() + end), mmap.PAGESIZE, 0) == 0
+    alive.append(memory)
+    return whole[end - size : end].view(like.dtype).view(shape) if size else like.new_zeros(shape)
+
+
+def narrow(width, cpu):
+    """Code for another processor, in vectors of `width` bytes: before anything else takes the width from there."""
+    from wavefront.engine.backends.compiled import emit
 
     def machine():
         emit.llvm.initialize_native_target()
         emit.llvm.initialize_native_asmprinter()
         return emit.llvm.Target.from_default_triple().create_target_machine(cpu=cpu, features="", opt=3)
 
-    emit._machine = machine
-    emit.host_bytes = lambda: width  # before the others take it from there
-
-from wavefront import Recurrent, cells  # noqa: E402
-
-libc, alive = ctypes.CDLL(None, use_errno=True), []
+    emit._machine, emit.host_bytes = machine, lambda: width
 
 
-def guarded(like, *shape, **options):
-    """`new_empty`, with a page behind it that cannot be read or written."""
-    shape = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
-    size = torch.Size(shape).numel() * like.element_size()
-    pages = -(-size // mmap.PAGESIZE) + 1
-    memory = mmap.mmap(-1, pages * mmap.PAGESIZE)
-    whole = torch.frombuffer(memory, dtype=torch.uint8)
-    assert libc.mprotect(ctypes.c_void_p(whole.data_ptr() + (pages - 1) * mmap.PAGESIZE), mmap.PAGESIZE, 0) == 0
-    alive.append(memory)
-    end = (pages - 1) * mmap.PAGESIZE
-    return whole[end - size : end].view(like.dtype).view(shape) if size else like.new_zeros(shape)
+def main(width, cpu):
+    if cpu != "host":
+        narrow(width, cpu)
+    from wavefront import Recurrent, cells
+
+    torch.Tensor.new_empty = guarded
+    torch.manual_seed(0)
+    cases = (
+        (cells.LSTM, 7, torch.float32),
+        (cells.LSTM, 33, torch.float64),
+        (cells.GRU, 33, torch.float32),
+        (cells.GRU, 1, torch.float64),
+        (lambda d, h: cells.LSTM(d, h, layer_norm=True, peepholes=True), 7, torch.float64),
+    )
+    for make, units, dtype in cases:
+        net = Recurrent(make(3, units)).to(dtype)
+        x = torch.randn(5, 6, 3, dtype=dtype, requires_grad=True)
+        found = {}
+        for net.backend in ("compiled", "reference"):
+            outputs = net(x, lengths=[6, 1, 0, 4, 6])[0]
+            with torch.no_grad():
+                again = net(x, lengths=[6, 1, 0, 4, 6])[0]
+            found[net.backend] = [outputs, again, *torch.autograd.grad(outputs.square().sum(), [x, *net.parameters()])]
+        for ours, theirs in zip(*found.values()):
+            near = 1e-10 if dtype is torch.float64 else 2e-4
+            assert ((ours - theirs).abs() <= near * (1 + theirs.abs().max())).all(), (width, units, dtype)
 
 
-torch.Tensor.new_empty = guarded
-torch.manual_seed(0)
-CASES = (
-    (cells.LSTM, 7, torch.float32),
-    (cells.LSTM, 33, torch.float64),
-    (cells.GRU, 33, torch.float32),
-    (cells.GRU, 1, torch.float64),
-    (lambda d, h: cells.LSTM(d, h, layer_norm=True, peepholes=True), 7, torch.float64),
-)
-for make, units, dtype in CASES:
-    net = Recurrent(make(3, units)).to(dtype)
-    x = torch.randn(5, 6, 3, dtype=dtype, requires_grad=True)
-    found = {}
-    for net.backend in ("compiled", "reference"):
-        outputs = net(x, lengths=[6, 1, 0, 4, 6])[0]
-        with torch.no_grad():
-            again = net(x, lengths=[6, 1, 0, 4, 6])[0]
-        found[net.backend] = [outputs, again, *torch.autograd.grad(outputs.square().sum(), [x, *net.parameters()])]
-    for ours, theirs in zip(*found.values()):
-        near = 1e-10 if dtype is torch.float64 else 2e-4
-        assert ((ours - theirs).abs() <= near * (1 + theirs.abs().max())).all(), (width, units, dtype)
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2])
