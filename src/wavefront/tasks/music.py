@@ -98,7 +98,7 @@ class Music(Task):
     def training(self) -> dict[str, Any]:
         batch = max(1, min(16, self.pieces // 4))
         return {
-            "learning_rate": 3e-3,
+            "learning_rate": 4e-3,
             "batch_size": batch,
             "epochs": max(5, min(200, math.ceil(4000 / math.ceil(self.pieces / batch)))),
             "weight_decay": 0.01,
