@@ -181,7 +181,8 @@ def main() -> None:
             results[name] = fit(name, given.data, given.runs, given.seed)
         given.results.parent.mkdir(parents=True, exist_ok=True)
         given.results.write_text(json.dumps(results, indent=1) + "\n")
-        print(table(results), flush=True)
+        print(table({name: results[name]}), flush=True)
+    print(table(results))
 
 
 if __name__ == "__main__":
