@@ -239,7 +239,7 @@ RUNS: dict[str, tuple[Callable[[Path, Path], None], str, list[str], tuple[str, .
     "listops-learned": (
         listops,
         "listops",
-        given("network.units=100", "network.shape=learned", "learning.epochs=4", "learning.learning_rate=0.005"),
+        given("network.units=100", "network.shape=learned", "learning.epochs=4", "learning.learning_rate=0.005", "learning.batch_size=32"),
         ("accuracy_root",),
     ),
     "listops-sequence": (listops, "listops", given("network.units=100", *SEQUENCE, "learning.epochs=10"), ("accuracy_root",)),
