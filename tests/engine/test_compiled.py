@@ -8,6 +8,7 @@ import sys
 import threading
 import warnings
 import weakref
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -343,6 +344,7 @@ def test_equal_cells_share_their_code():
 def test_code_is_bounded_and_lives_as_long_as_somebody_needs_it(monkeypatch):
     choose = sys.modules["wavefront.engine.choose"]
     monkeypatch.setattr(choose, "KEPT", 1)
+    monkeypatch.setattr(choose, "_compiled", OrderedDict())  # what other tests compiled is theirs
     nets = [Recurrent(cells.Elman(3, units), backend="compiled").double() for units in (2, 3)]
     x = torch.randn(2, 5, 3, dtype=torch.float64)
     losses = [net(x)[0].sum() for net in nets]

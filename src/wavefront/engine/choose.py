@@ -32,7 +32,7 @@ __all__ = ["choose", "fallbacks", "plan_of", "runs"]
 fallbacks: Counter[str] = Counter()  # how often "auto" went to the reference, by reason
 runs: Counter[str] = Counter()  # how often each backend ran
 
-FEW = 4  # fronts: for fewer, a call of the compiled loop costs about what the steps themselves do
+FEW = 2  # fronts: for one alone, a call of the compiled loop costs about what the step itself does
 
 KEPT = (
     256  # programs of steps seen lately, some 100 kB of code each; what a living cell or a backward pass still needs, these hold themselves
