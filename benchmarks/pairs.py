@@ -44,7 +44,7 @@ class Figure(NamedTuple):
 
 
 FIGURES = {
-    "fsdd": Figure("fsdd", "--task transcribe --minutes 25", "symbol_error", 0.03),
+    "fsdd": Figure("fsdd", "--task transcribe --minutes 8", "symbol_error", 0.03),
     "cmudict": Figure("cmudict_g2p", "--task translate --set units=192 --set learning_rate=0.0015 --minutes 42", "word_error", 0.26),
     "cmudict-ctc": Figure(
         "cmudict_g2p",
