@@ -138,7 +138,7 @@ def open_source(
         return Source(str(path), stem(place), {"all": [Sql(place, options)]}, options)
     parts, ignored = layout(place)
     chosen = {split: [_reader(file, options, like) for file in files] for split, files in parts.items()}
-    if list(chosen) == ["all"] and len(chosen["all"]) == 1 and (inside := chosen["all"][0].parts(chosen["all"][0].path, options)):
+    if list(chosen) == ["all"] and len(chosen["all"]) == 1 and (inside := chosen["all"][0].inside(chosen["all"][0].path, options)):
         chosen = {split: [reader] for split, reader in inside.items()}
     return Source(str(path), stem(place.resolve()), _agreeing(chosen, options), options, ignored)
 

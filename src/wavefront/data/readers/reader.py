@@ -99,7 +99,7 @@ class Reader(ABC):
         """Whether this file or folder is of this format, by its name and its first lines."""
 
     @classmethod
-    def parts(cls, path: Path, options: Options) -> Mapping[str, Reader]:
+    def inside(cls, path: Path, options: Options) -> Mapping[str, Reader]:
         """A reader for each split, where one file holds several; else nothing."""
         return {}
 

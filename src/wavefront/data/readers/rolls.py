@@ -45,7 +45,7 @@ class Rolls(Reader):
         return any(head.startswith((b'{"%s":[[[' % split.encode(), b'{"%s":[]' % split.encode())) for split in SPLITS)
 
     @classmethod
-    def parts(cls, path: Path, options: Options) -> Mapping[str, Reader]:
+    def inside(cls, path: Path, options: Options) -> Mapping[str, Reader]:
         found = cls(path, options)._load()
         if unknown := [name for name in found if name not in SPLITS]:
             raise DataError(f"{path}: the splits of a file of piano rolls are {', '.join(SPLITS)}; got {unknown[0]!r}.")
