@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from wavefront import Cell, Draw, Given
+from wavefront import Cell, Draw, Given, cells
 
 
 class Skipping(Cell[Tensor]):
@@ -115,6 +115,19 @@ class Conditioned(Cell[Tensor]):
     def step(self, state, given):
         h = (self.U(given.x) + self.W(state) + self.R(given.context)).tanh()
         return h, h
+
+
+class Tuned(Cell[Tensor]):
+    """One reservoir under settings that come as one vector for each sequence, and a readout."""
+
+    def __init__(self, inputs, units):
+        inner = cells.Reservoirs(inputs, units, density=0.5, seed=1)
+        super().__init__(inputs=Given(x=inputs, context=4), state=units, outputs=2)
+        self.inner, self.V = inner, nn.Linear(units, 2)
+
+    def step(self, state, given):
+        h, output = self.inner.step(state, Given(given.x, cells.Tuning(*given.context.split(1, -1))))
+        return h, self.V(output)
 
 
 class Noises(NamedTuple):
