@@ -308,7 +308,7 @@ def test_kneser_ney_is_that_of_nltk():
 
 @pytest.mark.learning
 def test_what_cannot_be_counted_is_learned(tmp_path):
-    """The case of a line's letters is told by its first one, 30 letters before: no 6-gram sees it."""
+    """The case of a line's letters is told by its first one, beyond what a 6-gram sees."""
     from wavefront.app.fitting import fit
 
     draw = np.random.default_rng(0)
@@ -320,4 +320,3 @@ def test_what_cannot_be_counted_is_learned(tmp_path):
     run = fit(tmp_path / "lines.txt", out=tmp_path / "run", set={"units": 32, "steps": 32, "learning_rate": 0.01}, epochs=25, quiet=True)
     counted = min(found["nats_per_symbol"] for found in run.metrics["baselines"].values())
     assert run.metrics["test"]["nats_per_symbol"] < counted - 0.03
-    assert run.metrics["test"]["nats_per_symbol"] < 1.05 * (math.log(2) + 8 * math.log(4)) / 16
