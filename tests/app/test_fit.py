@@ -312,7 +312,7 @@ def test_two_do_not_train_in_one_folder(finished, reviews, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"unitz": 3}, "there is no setting 'unitz'. Did you mean 'units'"),
+        ({"unitss": 3}, "there is no setting 'unitss'. Did you mean 'units'"),
         ({"learning.learnin_rate": 3}, "Did you mean 'learning.learning_rate'"),
         ({"lerning.epochs": 3}, "there is no 'lerning' .* Did you mean 'learning'"),
         ({"learning_rate": -1}, r"learning\.learning_rate = -1: input should be greater than 0"),

@@ -20,7 +20,7 @@ def start_from(folder: str | Path, task: Task, network: nn.Module) -> list[str]:
     """Puts the weights of the run in `folder` into the network, as far as they fit; -> a line for each thing taken and not taken.
 
     A tensor of the same name and shape is taken whole. One that has a row for each symbol is taken row by row, for the symbols that both
-    vocabularies have. `SettingsError` where the run is of another task, or nothing of it fits.
+    vocabularies have. `SettingsError` where the run is of another task, or nothing of it but biases fits.
     """
     other = load(folder)
     if other.task.name != task.name:
@@ -35,6 +35,7 @@ def start_from(folder: str | Path, task: Task, network: nn.Module) -> list[str]:
         rows = other_rows = {}
     here, there = network.state_dict(), other.network.state_dict()
     taken, partly, left = [], [], []
+    matrices = 0  # taken, whole or in part: biases alone are no start
     for name, weight in here.items():
         source = there.get(name)
         names, other_names = rows.get(name), other_rows.get(name)
@@ -43,14 +44,16 @@ def start_from(folder: str | Path, task: Task, network: nn.Module) -> list[str]:
         elif names is not None and other_names is not None and names != other_names:
             if common := _common(weight, source, names, other_names):
                 partly.append(f"{name}: of {common:,} of {len(names):,} symbols")
+                matrices += weight.dim() > 1
             else:
                 left.append(f"{name}: no symbol in common")
         elif source.shape == weight.shape and (name in rows) == (name in other_rows):
             weight.copy_(source)
             taken.append(name)
+            matrices += weight.dim() > 1
         else:
             left.append(f"{name} {list(weight.shape)}, there {list(source.shape)}")
-    if not taken and not partly:
+    if not matrices:
         raise SettingsError(
             f"nothing of {folder} fits this network:\n  " + "\n  ".join(left) + "\nGive it the same cell and sizes (--set)."
         )

@@ -34,7 +34,7 @@ def explain(network: nn.Module, code: bool = False) -> str:
       hoisted   mm [5], add [5]: 35 operations of arithmetic a step, in large products
       carried   mm [5], add [5], tanh [5]: 60 operations of arithmetic a step, in one native call for all steps
       deferred  nothing
-      backward  carried: one native call; once for all steps: 1 product(s), 0 sum(s) for weights; stored for each step: the state
+      backward  carried: one native call; once for all steps: 2 product(s), 1 sum(s) for weights; stored for each step: the state
     """
     if not isinstance(network, nn.Module):
         raise TypeError(f"explain takes a network or a cell, got {type(network).__name__}.")

@@ -178,9 +178,11 @@ class Tag(Task):
 
     def _chosen(self, size: int, pieces: str) -> dict[str, Any]:
         settings, symbols = self.settings, cast(SymbolInput, self.input)
+        layers = settings.layers or (1 if size < 100_000 else 2)
         return {
             "units": settings.units or (about(size / 1000, 32, 64) if size < 100_000 else 200),
-            "layers": settings.layers or (1 if size < 100_000 else 2),
+            "layers": layers,
+            "delays": settings.delays or (1,) * layers,
             "word_size": settings.word_size or (about(size / 1000, 32, 64) if size < 100_000 else 100),
             "spelling": symbols.spelling,
             "decoder": settings.decoder or ("crf" if self.scheme else "softmax"),
