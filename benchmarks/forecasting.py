@@ -16,13 +16,9 @@ from __future__ import annotations
 import argparse
 import csv
 import gzip
-import json
-import os
-import platform
 import sys
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +26,7 @@ import numpy as np
 import torch
 
 import wavefront
+from record import about, keep, read
 from wavefront.app.run import Run
 from wavefront.data import open_source
 from wavefront.tasks.forecast.forecast import start_of
@@ -72,7 +69,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 
 def m4_file(data: Path, to: Path) -> None:
     """A row a series, the 48 values to forecast at its end."""
-    train, test = (read(data / f"m4_hourly_{part}.csv.gz")[1:] for part in ("train", "test"))
+    train, test = (rows_of(data / f"m4_hourly_{part}.csv.gz")[1:] for part in ("train", "test"))
     rows = [[one[0], *filter(None, one[1:]), *filter(None, two[1:])] for one, two in zip(train, test, strict=True)]
     longest = max(map(len, rows))
     write(to, ["unique_id", *(f"t{k}" for k in range(1, longest))], (row + [""] * (longest - len(row)) for row in rows))
@@ -80,7 +77,7 @@ def m4_file(data: Path, to: Path) -> None:
 
 def etth1_file(data: Path, to: Path) -> None:
     """20 months, each channel standardised by the first 12."""
-    head, *rows = read(data / "ETTh1.csv.gz")
+    head, *rows = rows_of(data / "ETTh1.csv.gz")
     rows = rows[:14_400]
     values = np.array([row[1:] for row in rows], float)
     values = (values - values[:8640].mean(0)) / values[:8640].std(0)
@@ -88,11 +85,11 @@ def etth1_file(data: Path, to: Path) -> None:
 
 
 def exchange_file(data: Path, to: Path) -> None:
-    rows = read(data / "exchange_rate.txt.gz")
+    rows = rows_of(data / "exchange_rate.txt.gz")
     write(to, ["aud", "gbp", "cad", "chf", "cny", "jpy", "nzd", "sgd"], rows)
 
 
-def read(path: Path) -> list[list[str]]:
+def rows_of(path: Path) -> list[list[str]]:
     with gzip.open(path, "rt") as file:
         return list(csv.reader(file))
 
@@ -187,7 +184,7 @@ def main() -> None:
             run = fitted(name, row, file, options.runs)
             scores = SCORES[name](run, file)
             own = scores.pop("")
-            results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}  # another process may have added to it
+            results = read(RESULTS)  # another process may have added to it
             results.setdefault(name, {"published": PUBLISHED[name], "rows": {}})["rows"][row] = {
                 "test": own,
                 "beside": scores,
@@ -196,15 +193,9 @@ def main() -> None:
                 "seconds": run.metrics["seconds"],
                 "best_epoch": run.metrics["best_epoch"],
                 "valid_loss": run.metrics["valid"]["loss"],
-                "seed": SEED,
-                "date": datetime.now(UTC).date().isoformat(),
+                **about("python " + " ".join(sys.argv), seed=SEED),
             }
-            about = {
-                "command": "python " + " ".join(sys.argv),
-                "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
-            }
-            RESULTS.parent.mkdir(exist_ok=True)
-            RESULTS.write_text(json.dumps({**results, **about, "torch": torch.__version__}, indent=1) + "\n")
+            keep(RESULTS, results)
             shown = "  ".join(f"{key} {value:.4f}" for key, value in own.items())
             print(f"{name}  {row}  {shown}  {time.monotonic() - began:.0f} s", flush=True)
 

@@ -11,12 +11,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import sys
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from record import about, keep, read
 from wavefront import FourCorners, FourSweeps, cells
 from wavefront.learning import Settings, Trainer
 
@@ -161,23 +159,16 @@ def main() -> None:
     given = parser.parse_args()
     for kind in given.only:
         found = (fit if given.what == "fit" else speed)(kind, given)
-        results = json.loads(given.results.read_text()) if given.results.exists() else {}
+        results = read(given.results)
         results[f"{given.what}-{kind}-{given.patch}-{given.seed}"] = {
-            "command": f"python benchmarks/grids.py {given.what} --only {kind} --patch {given.patch} --epochs {given.epochs}"
-            f" --rate {given.rate:g} --seed {given.seed}",
-            "seed": given.seed,
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": {
-                "cpu": platform.processor() or platform.machine(),
-                "cores": os.cpu_count(),
-                "threads": torch.get_num_threads(),
-                "torch": torch.__version__,
-                "load": os.getloadavg()[1],
-            },
+            **about(
+                f"python benchmarks/grids.py {given.what} --only {kind} --patch {given.patch} --epochs {given.epochs}"
+                f" --rate {given.rate:g} --seed {given.seed}",
+                seed=given.seed,
+            ),
             **found,
         }
-        given.results.parent.mkdir(parents=True, exist_ok=True)
-        given.results.write_text(json.dumps(results, indent=1) + "\n")
+        keep(given.results, results)
         print(kind, json.dumps(found))
 
 

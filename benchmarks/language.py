@@ -11,19 +11,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+
+from record import about, keep, read
 
 # name -> what to fit, further arguments, the metric, what is to be reached
 RUNS: dict[str, tuple[str, list[str], str, float]] = {
@@ -63,25 +62,6 @@ RUNS: dict[str, tuple[str, list[str], str, float]] = {
 }
 
 
-def machine() -> dict[str, object]:
-    return {
-        "cpu": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-    }
-
-
-def about(command: str, seed: int) -> dict[str, Any]:
-    return {
-        "command": command,
-        "seed": seed,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
-        "load": os.getloadavg()[1],
-    }
-
-
 def fit(name: str, data: Path, runs: Path, seed: int) -> dict[str, Any]:
     """One run of the command line, what it wrote, and the CPU seconds of this part of it."""
     source, arguments, _, _ = RUNS[name]
@@ -95,7 +75,7 @@ def fit(name: str, data: Path, runs: Path, seed: int) -> dict[str, Any]:
     subprocess.run([sys.executable, "-m", "wavefront", *command], check=True)
     seconds = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
     metrics = json.loads((folder / "metrics.json").read_text())
-    return {**about(" ".join(["wavefront", *command]), seed), "cpu_seconds": round(seconds, 1), "metrics": metrics}
+    return {**about(" ".join(["wavefront", *command]), seed=seed), "cpu_seconds": round(seconds, 1), "metrics": metrics}
 
 
 def _finished(folder: Path) -> bool:
@@ -171,16 +151,15 @@ def main() -> None:
     given = parser.parse_args()
     if unknown := set(given.only) - {*RUNS, "generation"}:
         parser.error(f"there is no run {', '.join(sorted(unknown))}; there are {', '.join([*RUNS, 'generation'])}")
-    results: dict[str, dict[str, Any]] = json.loads(given.results.read_text()) if given.results.exists() else {}
+    results: dict[str, dict[str, Any]] = read(given.results)
     for name in [*RUNS, "generation"]:
         if name in results or (given.only and name not in given.only):
             continue
         if name == "generation":
-            results[name] = {**about("benchmarks/language.py --only generation", 0), "metrics": generation()}
+            results[name] = {**about("benchmarks/language.py --only generation", seed=0), "metrics": generation()}
         else:
             results[name] = fit(name, given.data, given.runs, given.seed)
-        given.results.parent.mkdir(parents=True, exist_ok=True)
-        given.results.write_text(json.dumps(results, indent=1) + "\n")
+        keep(given.results, results)
         print(table({name: results[name]}), flush=True)
     print(table(results))
 

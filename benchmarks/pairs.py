@@ -18,18 +18,16 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-import os
-import platform
 import resource
 import shlex
 import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
+
+from record import about, keep, read
 
 # data/SOURCES.md: share of words that the official baseline, an ensemble of transducers, gets wrong on the test set
 BASELINE = {"eng_us": 0.4194, "fre": 0.0850, "hun": 0.0180, "kor": 0.1630, "hbs_latn": 0.3210}
@@ -116,17 +114,8 @@ def fit(name: str, data: Path, runs: Path, seed: int) -> dict[str, Any]:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         cpu = round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     result: dict[str, Any] = {
-        "command": " ".join(["wavefront", *command]),
-        "seed": seed,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        **about(" ".join(["wavefront", *command]), seed=seed),
         "cpu_seconds": cpu,
-        "machine": {
-            "cpu": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-            "load": os.getloadavg()[2],
-        },
         "metrics": json.loads((folder / "metrics.json").read_text()),
     }
     if name.startswith("multi30k"):
@@ -178,13 +167,12 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/pairs"))
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results/pairs.json"))
     given = parser.parse_args()
-    results: dict[str, dict] = json.loads(given.results.read_text()) if given.results.exists() else {}
+    results: dict[str, dict] = read(given.results)
     for name in FIGURES:
         if name in results or (given.only and not name.startswith(tuple(given.only))):
             continue
         results[name] = fit(name, given.data, given.runs, given.seed)
-        given.results.parent.mkdir(parents=True, exist_ok=True)
-        given.results.write_text(json.dumps(results, indent=1) + "\n")
+        keep(given.results, results)
         print(table({name: results[name]}), flush=True)
     print(table(results))
 

@@ -13,12 +13,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from record import about, keep, read
 from wavefront import EchoStateClassifier, Recurrent
 from wavefront.cells import Reservoir
 from wavefront.inspect import memory_capacity
@@ -388,7 +386,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results/reservoirs.json"))
     given = parser.parse_args()
     torch.set_num_threads(1)
-    results = json.loads(given.results.read_text()) if given.results.exists() else {}
+    results = read(given.results)
     parts = {**PARTS, **{f"tsc-{name}": lambda seeds, n=name: classified(given.data / "tsc" / n, min(3, seeds)) for name in SETS}}
     for name in given.only or parts:
         if name in results:
@@ -398,13 +396,9 @@ def main() -> None:
         results[name] = {
             **found,
             "seconds": round(time.monotonic() - began, 1),
-            "command": " ".join(["python", *sys.argv[:1], "--only", name, "--seeds", str(given.seeds)]),
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__},
-            "load": os.getloadavg()[0],
+            **about(" ".join(["python", *sys.argv[:1], "--only", name, "--seeds", str(given.seeds)])),
         }
-        given.results.parent.mkdir(parents=True, exist_ok=True)
-        given.results.write_text(json.dumps(results, indent=1) + "\n")
+        keep(given.results, results)
         print(name, json.dumps({key: found[key] for key in ("measure", "median", "table", "ratio") if key in found}), flush=True)
 
 

@@ -12,12 +12,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from record import about, keep, read
 from wavefront import Cell, Recurrent, cells
 from wavefront.learning import Settings, Trainer
 from wavefront.networks import Clockwork, Dilated, Pyramid
@@ -298,15 +296,6 @@ RUNS: dict[str, Callable[[argparse.Namespace, Path], dict[str, Any]]] = {
 }
 
 
-def machine() -> dict[str, Any]:
-    return {
-        "cpu": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="*", choices=list(RUNS), default=None)
@@ -318,21 +307,16 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results/scales.json"))
     given = parser.parse_args()
     for name in given.what or RUNS:
-        results = json.loads(given.results.read_text()) if given.results.exists() else {}
+        results = read(given.results)
         if name in results:
             continue
         found = RUNS[name](given, given.runs / f"{name}-{given.seed}")
-        results = json.loads(given.results.read_text()) if given.results.exists() else {}
+        results = read(given.results)
         results[name] = {
-            "command": " ".join(["python", *sys.argv]),
-            "seed": given.seed,
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": machine(),
-            "load": os.getloadavg()[1],
+            **about(" ".join(["python", *sys.argv]), seed=given.seed),
             **found,
         }
-        given.results.parent.mkdir(parents=True, exist_ok=True)
-        given.results.write_text(json.dumps(results, indent=1) + "\n")
+        keep(given.results, results)
         print(name, json.dumps(found), flush=True)
 
 

@@ -10,14 +10,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
-import torch
+from record import about, keep, read
 
 # Reference figures as data/SOURCES.md gives them; InceptionTime on the default split, DTW where the lengths vary
 SERIES = {
@@ -49,15 +46,6 @@ RUNS: dict[str, tuple[str, list[str], str, float | None]] = {
 RUNS["tsc-JapaneseVowels"] = ("tsc/JapaneseVowels", [], "accuracy", 0.975)
 
 
-def machine() -> dict[str, object]:
-    return {
-        "cpu": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-    }
-
-
 def fit(name: str, data: Path, runs: Path, seed: int) -> dict[str, object]:
     """One run of the command line, and what it wrote."""
     source, arguments, _, _ = RUNS[name]
@@ -71,11 +59,7 @@ def fit(name: str, data: Path, runs: Path, seed: int) -> dict[str, object]:
     subprocess.run([sys.executable, "-m", "wavefront", *command], check=True)
     metrics = json.loads((folder / "metrics.json").read_text())
     return {
-        "command": " ".join(["wavefront", *command]),
-        "seed": seed,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
-        "load": os.getloadavg()[1],
+        **about(" ".join(["wavefront", *command]), seed=seed),
         "metrics": metrics,
     }
 
@@ -138,21 +122,18 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/benchmarks"))
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results/tasks.json"))
     given = parser.parse_args()
-    results: dict[str, dict] = json.loads(given.results.read_text()) if given.results.exists() else {}
+    results: dict[str, dict] = read(given.results)
     for name in [*RUNS, "names-ngrams"]:
         if name in results or (given.only and not name.startswith(tuple(given.only))):
             continue
         if name == "names-ngrams":
             results[name] = {
-                "command": "benchmarks/tasks.py",
-                "date": datetime.now(UTC).isoformat(timespec="seconds"),
-                "machine": machine(),
+                **about("benchmarks/tasks.py"),
                 "metrics": character_ngrams(given.data),
             }
         else:
             results[name] = fit(name, given.data, given.runs, given.seed)
-        given.results.parent.mkdir(parents=True, exist_ok=True)
-        given.results.write_text(json.dumps(results, indent=1) + "\n")
+        keep(given.results, results)
         print(table({name: results[name]} if name in RUNS else results), flush=True)
     print(table(results))
 

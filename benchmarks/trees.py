@@ -16,14 +16,11 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-import os
-import platform
 import random
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from statistics import mean
@@ -32,20 +29,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from record import about, keep, read
 from wavefront import Tree, cells, unfold
 from wavefront.data.trees import parse_tree
 
 UNITS, BATCH = 150, 25
-
-
-def machine() -> dict[str, object]:
-    return {
-        "cpu": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "load": os.getloadavg()[0],
-    }
 
 
 def node_by_node(cell: cells.TreeLSTM, tree: Tree, x: Tensor) -> Tensor:
@@ -257,10 +245,7 @@ def fit(name: str, data: Path, runs: Path, seed: int) -> dict[str, object]:
         again = ["--resume"] if (folder / "checkpoints").exists() else ["--overwrite"]
         subprocess.run([sys.executable, "-m", "wavefront", *command, *again], check=True)
     return {
-        "command": " ".join(["wavefront", *command]),
-        "seed": seed,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
+        **about(" ".join(["wavefront", *command]), seed=seed),
         "metrics": json.loads((folder / "metrics.json").read_text()),
     }
 
@@ -275,19 +260,18 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/benchmarks"))
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results/trees.json"))
     options = parser.parse_args()
-    results = json.loads(options.results.read_text()) if options.results.exists() else {}
-    options.results.parent.mkdir(parents=True, exist_ok=True)
+    results = read(options.results)
     if options.what in ("speed", "sizes"):
         found = speed(options.data, options.rounds) if options.what == "speed" else sizes(options.rounds)
         command = f"python benchmarks/trees.py {options.what} --rounds {options.rounds}"
-        results[options.what] = {"command": command, "date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine(), **found}
+        results[options.what] = {**about(command), **found}
         print(json.dumps(results[options.what], indent=1))
-        options.results.write_text(json.dumps(results, indent=1))
+        keep(options.results, results)
         return
     for name in options.only:
         for seed in range(options.seeds):
             results[f"{name}-{seed}"] = fit(name, options.data, options.runs, seed)
-            options.results.write_text(json.dumps(results, indent=1))
+            keep(options.results, results)
         for metric in RUNS[name][3]:
             scores = [results[f"{name}-{seed}"]["metrics"]["test"][metric] for seed in range(options.seeds)]
             if metric == "accuracy_by_size":

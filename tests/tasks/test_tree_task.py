@@ -1,6 +1,5 @@
 """tree: labels at roots, at nodes and of pairs; what is learned, what is counted, what is refused."""
 
-import contextlib
 import random
 import sys
 
@@ -224,8 +223,9 @@ def test_from_files_to_trees_that_are_drawn_in_the_terminal_and_in_the_report(tm
     for arguments, lines in (([], 1), (["--explain"], 5)):
         sys.argv = ["wavefront", "predict", str(tmp_path / "run"), str(tmp_path / "one.txt"), *arguments]
         (tmp_path / "one.txt").write_text("(1 (1 t) (1 (- or) (0 f)))\n")
-        with contextlib.suppress(SystemExit):
+        with pytest.raises(SystemExit) as left:
             main()
+        assert left.value.code == 0
         assert len(capsys.readouterr().out.splitlines()) == lines
 
 

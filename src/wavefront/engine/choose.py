@@ -55,6 +55,16 @@ class Compiled(NamedTuple):
     programs: dict[Any, Any]
 
 
+class Example(NamedTuple):
+    """As much of a problem as planning looks at."""
+
+    cell: Cell
+    inputs: Any
+    first: Any
+    context: Any
+    draws: Any
+
+
 class Planned(NamedTuple):
     """A cell's step, planned, with what is needed to hand it a problem's tensors. It holds no part of the cell, which would never die."""
 

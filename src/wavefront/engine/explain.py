@@ -8,14 +8,14 @@ deferred   after the loop, all steps at once: outputs that feed no state, what a
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
 from wavefront.cell import Cell, Given, draws_wanted, is_size, map_draws, named
-from wavefront.engine.choose import plan_of
+from wavefront.engine.choose import Example, plan_of
 from wavefront.engine.graph import PRODUCTS, Value, order
 from wavefront.engine.plan import Colour, Reach
 
@@ -115,17 +115,9 @@ def _dtype(cell: Cell) -> torch.dtype:
     return next((p.dtype for p in cell.parameters() if p.is_floating_point()), torch.get_default_dtype())
 
 
-class Example(NamedTuple):
-    """As much of a problem as planning looks at: two rows of zeros."""
-
-    cell: Cell
-    inputs: Any
-    first: Any
-    context: Any
-    draws: Any
-
-
 def _example(cell: Cell) -> Example:
+    """Two rows of zeros."""
+
     def zeros(sizes: Any) -> Any:
         return pytree.tree_map(lambda s: torch.zeros((2, s) if isinstance(s, int) else (2, *s), dtype=_dtype(cell)), sizes, is_leaf=is_size)
 

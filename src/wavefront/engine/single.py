@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from wavefront.cell import Cell, Given, draws_wanted
-from wavefront.engine.choose import Planned, fetch, plan_of, runs
+from wavefront.engine.choose import Example, Planned, fetch, plan_of, runs
 from wavefront.engine.graph import Unsupported, Value, evaluate, needed, order
 from wavefront.engine.plan import make_plan
 from wavefront.engine.watch import Watch
@@ -68,16 +68,6 @@ def _made(cell: Cell, x: Any) -> Single | Refused:
                 found = Single(cell, alive, watch, planned, first, x)
     _singles[number] = found
     return found
-
-
-class Example(NamedTuple):
-    """As much of a problem as planning looks at."""
-
-    cell: Cell
-    inputs: Any
-    first: Any
-    context: Any
-    draws: Any
 
 
 class Refused:

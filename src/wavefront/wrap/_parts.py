@@ -2,14 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from math import lcm
+from operator import itemgetter
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from wavefront.cell import Cell, is_size, named
+from wavefront.cell import Cell, advance, draws_wanted, is_size, named
 from wavefront.errors import SettingsError, ShapeError
+
+
+class Several(Cell[tuple[Any, ...]]):
+    """A cell made of cells of as many slots each: its state is the tuple of theirs, each of which draws for itself."""
+
+    cells: Any  # an nn.ModuleList, of cells
+
+    def __init__(self, cells: Sequence[Cell], outputs: int):
+        super().__init__(
+            inputs=cells[0].inputs,
+            # a plain tuple of ints would be the size of a matrix
+            state=tuple((cell.sizes,) if isinstance(cell.sizes, int) else cell.sizes for cell in cells),
+            outputs=outputs,
+            slots=cells[0].slots,
+            phases=lcm(*(cell.phases for cell in cells)),
+        )
+        self.cells = nn.ModuleList(cells)
+
+    def initial_state(self, rows):
+        return tuple(cell.initial_state(rows) for cell in self.cells)
+
+    def draws(self, rows):
+        wanted = tuple(draws_wanted(cell, rows) for cell in self.cells)
+        return wanted if any(draw is not None for draw in wanted) else None
+
+    def advance(self, number: int, state: Any, x: Any, draws: Any, phase: int) -> tuple[Any, Tensor]:
+        """One step of one of the cells -> its state, its output."""
+        before = each_slot(self.slots, state, itemgetter(number))
+        return advance(self.cells[number], before, x, None if draws is None else draws[number], phase)
 
 
 def each_slot(slots: int | str, state: Any, f: Callable[[Any], Any]) -> Any:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from math import lcm
-from operator import itemgetter
-from typing import Any
-
 import torch
-from torch import nn
 
-from wavefront.cell import Cell, advance, draws_wanted
+from wavefront.cell import Cell
 from wavefront.errors import ShapeError
-from wavefront.wrap._parts import check_cell, each_slot
+from wavefront.wrap._parts import Several, check_cell
 
 __all__ = ["Parallel"]
 
 
-class Parallel(Cell[tuple[Any, ...]]):
+class Parallel(Several):
     """Cells of any kinds that hear the same input and not one another; their outputs side by side.
 
         hⁱ' , oⁱ = fⁱ(hⁱ, x)            output = [o¹, ..., oᴷ]
@@ -30,8 +25,6 @@ class Parallel(Cell[tuple[Any, ...]]):
     (torch.Size([2, 5]), torch.Size([2, 13]))
     """
 
-    cells: Any  # an nn.ModuleList, of cells
-
     def __init__(self, *cells: Cell):
         for cell in cells:
             check_cell(cell, "wrap.Parallel")
@@ -43,27 +36,8 @@ class Parallel(Cell[tuple[Any, ...]]):
                     f"wrap.Parallel: all cells take the same input and as many predecessors; got inputs {[c.inputs for c in cells]} and"
                     f" slots {[c.slots for c in cells]}."
                 )
-        super().__init__(
-            cells[0].inputs,
-            state=tuple((cell.sizes,) if isinstance(cell.sizes, int) else cell.sizes for cell in cells),
-            outputs=sum(cell.outputs for cell in cells),
-            slots=cells[0].slots,
-            phases=lcm(*(cell.phases for cell in cells)),
-        )
-        self.cells = nn.ModuleList(cells)
-
-    def initial_state(self, rows):
-        return tuple(cell.initial_state(rows) for cell in self.cells)
-
-    def draws(self, rows):
-        wanted = tuple(draws_wanted(cell, rows) for cell in self.cells)
-        return wanted if any(draw is not None for draw in wanted) else None
+        super().__init__(cells, sum(cell.outputs for cell in cells))
 
     def step(self, state, x, draws=None, phase=0):
-        states, outputs = [], []
-        for number, cell in enumerate(self.cells):
-            before = each_slot(self.slots, state, itemgetter(number))
-            after, output = advance(cell, before, x, None if draws is None else draws[number], phase)
-            states.append(after)
-            outputs.append(output)
-        return tuple(states), torch.cat(outputs, -1)
+        states, outputs = zip(*(self.advance(number, state, x, draws, phase) for number in range(len(self.cells))))
+        return states, torch.cat(outputs, -1)

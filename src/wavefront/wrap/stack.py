@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from math import lcm
-from operator import itemgetter
-from typing import Any
 
-from torch import nn
-
-from wavefront.cell import Cell, advance, draws_wanted, named
+from wavefront.cell import Cell, named
 from wavefront.errors import ShapeError
-from wavefront.wrap._parts import each_slot
+from wavefront.wrap._parts import Several
 
 __all__ = ["Stack"]
 
 
-class Stack(Cell[tuple[Any, ...]]):
+class Stack(Several):
     """Layers of any kinds and sizes, one on the other.  [Schmidhuber 1992; Graves et al. 2013; Goodfellow et al. 2016, figure 10.13a]
 
         hˡ(t) = fˡ(hˡ(t-1), oˡ⁻¹(t))       o⁰ = x       output = oᴸ
@@ -32,32 +27,14 @@ class Stack(Cell[tuple[Any, ...]]):
     (torch.Size([2, 8]), torch.Size([2, 5]), torch.Size([2, 5]))
     """
 
-    cells: Any  # an nn.ModuleList, of cells
-
     def __init__(self, *cells: Cell):
         _check(cells)
-        super().__init__(
-            inputs=cells[0].inputs,
-            # a plain tuple of ints would be the size of a matrix
-            state=tuple((cell.sizes,) if isinstance(cell.sizes, int) else cell.sizes for cell in cells),
-            outputs=cells[-1].outputs,
-            slots=cells[0].slots,
-            phases=lcm(*(cell.phases for cell in cells)),
-        )
-        self.cells = nn.ModuleList(cells)
-
-    def initial_state(self, rows):
-        return tuple(cell.initial_state(rows) for cell in self.cells)
-
-    def draws(self, rows):
-        wanted = tuple(draws_wanted(cell, rows) for cell in self.cells)
-        return wanted if any(draw is not None for draw in wanted) else None
+        super().__init__(cells, cells[-1].outputs)
 
     def step(self, state, x, draws=None, phase=0):
         states = []
-        for layer, cell in enumerate(self.cells):
-            before = each_slot(self.slots, state, itemgetter(layer))
-            after, x = advance(cell, before, x, None if draws is None else draws[layer], phase)
+        for layer in range(len(self.cells)):
+            after, x = self.advance(layer, state, x, draws, phase)
             states.append(after)
         return tuple(states), x
 
