@@ -210,7 +210,12 @@ RUNS: dict[str, tuple[Callable[[Path, Path], None], str, list[str], tuple[str, .
     "sst": (sst, "sst", [], ("accuracy_root", "accuracy_root_binary")),
     "sst-own": (sst, "sst", given("network.vectors=own"), ("accuracy_root", "accuracy_root_binary")),
     "logic": (pairs(*LOGIC), "logic", SIZED, ("accuracy", "accuracy_by_size")),
-    "logic-sequence": (pairs(*LOGIC), "logic", [*SIZED, *given(*SEQUENCE)], ("accuracy", "accuracy_by_size")),
+    "logic-sequence": (
+        pairs(*LOGIC),
+        "logic",
+        [*SIZED, *given(*SEQUENCE, "network.brackets=true", "network.units=128", "learning.epochs=60", "learning.patience=0")],
+        ("accuracy", "accuracy_by_size"),
+    ),
     "quantifiers": (
         pairs(*QUANTIFIERS),
         "quantifiers",

@@ -148,6 +148,23 @@ def test_dependency_trees_have_a_word_and_a_label_at_each_node():
     assert int(example["target"]) == 2
 
 
+def test_a_sequence_has_brackets_where_asked_for():
+    rows = [
+        {"first": "( ( not a ) ( or b ) )", "second": "a", "label": "<"},
+        {"first": "( not ( a ( or b ) ) )", "second": "b", "label": "#"},
+    ]
+    data, columns = source(rows, first="text", second="text", label="text"), {"tree": "first", "second": "second", "label": "label"}
+    task = prepared(Tree, data, columns, shape="chain", cell="lstm", brackets=True, units=4)
+    for row in rows:
+        example = task.encode(row)
+        read = " ".join(task.symbols.decode(example["symbols"].tolist()))
+        assert read == f"{row['first']} {row['second']}"
+        count = len(row["first"].split())
+        assert example["parent"].tolist() == [*range(1, count), -1, -1]
+    with pytest.raises(SettingsError, match=r"it needs network\.shape=chain and a cell with one slot"):
+        prepared(Tree, data, columns, brackets=True)
+
+
 @pytest.mark.parametrize("shape", ["balanced", "chain"])
 def test_other_trees_over_the_same_words(shape):
     task = prepared(Tree, source([{"tree": "(1 (0 a) (1 (0 b) (1 (0 c) (1 d))))"}, {"tree": "(0 a)"}]), shape=shape, units=4)

@@ -52,7 +52,7 @@ class ReadTree(NamedTuple):
         """
         said, tokens = self.labels if labels is None else labels, []
         inner = set(self.parent)
-        for node, _, leaving in self._walk():
+        for node, _, leaving in self.walk():
             bracket = node in inner or said[node] is not None
             if leaving:
                 tokens += [")"] if bracket else []
@@ -73,7 +73,7 @@ class ReadTree(NamedTuple):
         """
         said, lines = self.labels if labels is None else labels, []
         margins = [""]
-        for node, last, leaving in self._walk():
+        for node, last, leaving in self.walk():
             if leaving:
                 margins.pop()
                 continue
@@ -88,7 +88,7 @@ class ReadTree(NamedTuple):
             margins.append(margins[-1] + ("" if root else "   " if last else "│  "))
         return "\n".join(lines)
 
-    def _walk(self) -> Iterator[tuple[int, bool, bool]]:
+    def walk(self) -> Iterator[tuple[int, bool, bool]]:
         """(node, whether it is its parent's last child, whether this is the end of it), from the root down, left to right."""
         children: list[list[int]] = [[] for _ in self.parent]
         for node, parent in enumerate(self.parent):

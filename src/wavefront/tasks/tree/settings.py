@@ -37,6 +37,11 @@ class TreeSettings(BaseModel):
         description="the trees of the data; or, over their words: balanced ones; chains (of a cell with one slot, the sequence itself);"
         " those that the network finds",
     )
+    brackets: bool = Field(
+        False,
+        description="a sequence (shape=chain of a cell with one slot) also has the brackets of the given trees, as words: without them"
+        " it does not tell which words belong together",
+    )
     merges: Literal["score", "gumbel"] = Field(
         "score",
         description="how shape=learned learns which neighbours to join: from the trees of the training data (score), or from the labels"

@@ -17,6 +17,22 @@ def words_of(tree: ReadTree) -> list[Word]:
     return [(word, label) for word, label in zip(tree.words, tree.labels) if word is not None]
 
 
+def words_and_brackets(tree: ReadTree) -> list[Word]:
+    """The words of a tree, left to right, and brackets, as words without a label, around each node with children.
+
+    >>> from wavefront.data.trees import parse_tree
+    >>> " ".join(word for word, _ in words_and_brackets(parse_tree("((not a) (or b))")))
+    '( ( not a ) ( or b ) )'
+    """
+    inner, found = set(tree.parent), list[Word]()
+    for node, _, leaving in tree.walk():
+        if node in inner:
+            found.append((")" if leaving else "(", None))
+        if not leaving and (word := tree.words[node]) is not None:
+            found.append((word, tree.labels[node]))
+    return found
+
+
 def root_label(tree: ReadTree) -> str | None:
     return tree.labels[tree.parent.index(-1)]
 
@@ -30,14 +46,14 @@ def is_binary(tree: ReadTree) -> bool:
     return all(count == (2 if word is None else 0) for count, word in zip(children, tree.words))
 
 
-def sequence(tree: ReadTree) -> ReadTree:
-    """Word after word: each is the parent of the one before it, and the last is the root.
+def sequence(tree: ReadTree, brackets: bool = False) -> ReadTree:
+    """Word after word, if asked for with brackets between: each is the parent of the one before it, and the last is the root.
 
     >>> from wavefront.data.trees import parse_tree
     >>> sequence(parse_tree("(1 (0 a) (1 (0 b) (1 c)))")).parent
     [1, 2, -1]
     """
-    words = words_of(tree)
+    words = words_and_brackets(tree) if brackets else words_of(tree)
     made = ReadTree([], [], [], [])
     for place, (word, label) in enumerate(words):
         made.node([place - 1] if place else [], word, label)

@@ -6,6 +6,7 @@ import inspect
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -104,6 +105,11 @@ class Tree(Task):
         if s.penn is None and "tree" in self.columns:
             sample = islice(source.rows("train"), SAMPLE)
             self.settings = s = s.model_copy(update={"penn": labelled(row[self.columns["tree"]] for row in sample)})
+        if s.brackets and not self._sequential:
+            raise SettingsError(
+                "network.brackets=true reads brackets as words of a sequence: it needs network.shape=chain and a cell with one slot,"
+                " such as network.cell=lstm."
+            )
         arity = 1
         for number, row in enumerate(source.rows("train"), 1):
             where = f"{source.path}, row {number} of train"
@@ -114,7 +120,7 @@ class Tree(Task):
             labels[target] += 1
             self.count += 1
             for tree in trees:
-                words.update(word for word in tree.words if word is not None)
+                words.update(word for word in (self._shaped(tree) if s.brackets else tree).words if word is not None)
                 if not self.pairs and s.labels == "nodes":
                     labels.update(label for label in tree.labels if label is not None)
                 arity = max(arity, *np.bincount(np.array(tree.parent) + 1)[1:], 1)
@@ -379,13 +385,18 @@ class Tree(Task):
         except (TypeError, ValueError):
             raise DataError(f"column {self.columns['size']!r}: a size is a whole number, got {value!r}.") from None
 
+    @cached_property
+    def _sequential(self) -> bool:
+        """Whether a chain is the sequence itself: of a cell with two slots it is a tree."""
+        return self.settings.shape == "chain" and self._cell(self.settings.cell or "treelstm", 4, 4).slots in (1, "any")
+
     def _shaped(self, tree: ReadTree) -> ReadTree:
         """The tree itself, or another one over its words. Trees that will be found are read as their words, or, to learn from, as they are."""
         s = self.settings
         if s.shape == "given" or (s.shape == "learned" and s.merges == "score" and is_binary(tree)):
             return tree
-        if s.shape == "learned" or (s.shape == "chain" and self._cell(s.cell or "treelstm", 4, 4).slots in (1, "any")):
-            return sequence(tree)
+        if s.shape == "learned" or self._sequential:
+            return sequence(tree, s.brackets)
         return over_words((TreeStructure.balanced if s.shape == "balanced" else TreeStructure.chain)([len(words_of(tree))]), tree)
 
     def _expected(self) -> str:
