@@ -30,6 +30,11 @@ def test_bf16_is_near_and_its_results_are_float32():
         assert 0 < (a - b).norm() <= 0.02 * a.norm()
 
 
+def test_a_large_step_is_compiled_in_bf16_without_having_been_seen_before():
+    net = Recurrent(cells.LSTM(160, 200), backend="compiled", precision="bf16")  # its step alone has products that are large
+    net(torch.randn(4, 8, 160))
+
+
 def test_autocast_is_the_same_and_takes_what_came_before_in_bfloat16():
     net, before = Recurrent(cells.LSTM(64, 128), backend="compiled"), torch.nn.Linear(64, 64)
     x = torch.randn(16, 20, 64, requires_grad=True)

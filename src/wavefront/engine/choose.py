@@ -282,7 +282,8 @@ def _plan(problem: Any, key: Any) -> Planned:
     known = (key, _text([*after, output]), tuple(phases))
     if known not in _compiled:
         for number in range(len(distinct)):
-            _verify(problem, graph, after, output, parameters, held, phases.index(number), number)
+            with lowered(False):  # equal to rounding of the parameters' own precision
+                _verify(problem, graph, after, output, parameters, held, phases.index(number), number)
         plan = make_plan(graph, before, after, output, [inputs[k] for k in sequence if k in inputs])
         from wavefront.engine.backends.compiled.program import Program
 
