@@ -317,13 +317,15 @@ def test_settings_that_cannot_be_are_refused(make, error, text):
 # --- a clockwork group by group
 
 
-@pytest.mark.parametrize("start", [0, 5])
+@pytest.mark.parametrize("start", [0, 5, 8])
 @pytest.mark.parametrize("resets", [None, RESETS])
-def test_a_clockwork_group_by_group_is_the_loop(start, resets):
-    net = Clockwork(cells.Clockwork(D, 6, periods=(1, 2, 3), sizes=(3, 1, 2)), backend="reference").double()
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("periods", [(1, 2, 3), (2, 3, 6), (2, 4, 8)])
+def test_a_clockwork_group_by_group_is_the_loop(start, resets, reverse, periods):
+    net = Clockwork(cells.Clockwork(D, 6, periods=periods, sizes=(3, 1, 2)), reverse=reverse, backend="reference").double()
     x, h = xs(B, T, D).requires_grad_(), xs(B, 6).requires_grad_()
     found = []
-    for run in (line(net.cell), net):
+    for run in (line(net.cell, reverse=reverse), net):
         outputs, last = run(x, h, LENGTHS, resets, start=start)
         loss = outputs.sin().sum() + last.cos().sum()
         found.append((outputs, last, torch.autograd.grad(loss, [x, h, *net.parameters()])))
