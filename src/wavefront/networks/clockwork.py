@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as Many
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -25,9 +26,10 @@ class Group(Cell[Tensor]):
         super().__init__(units, state=units)
         self.units, self.period = units, whole.periods[number]
         self.U: Any = whole.U[number]
-        self.W: Any = whole.W[number]
+        W: Any = whole.W
+        self.W = W[number]
         self.activation = whole.activation
-        self.heard = [(whole.W[i], sum(whole.groups[i:number])) for i in range(number)]  # by whom, and from which column of their W on
+        self.heard = [(W[i], sum(whole.groups[i:number])) for i in range(number)]  # by whom, and from which column of their W on
 
     def step(self, state, x):
         h = self.activation(x + F.linear(state, self.W.weight[:, : self.units]))
@@ -132,13 +134,15 @@ class Clockwork(nn.Module):
                 said, first_said = words + before, first_words + (first_said if done else 0.0)
             done.insert(0, this)
         periods = self.cell.periods
-        if anew is None and start % periods[-1] == 0 and not any(b % a for a, b in zip(periods, periods[1:])):
+        if anew is None and start % periods[-1] == 0 and not any(b % a for a, b in pairwise(periods)):
             return self._aligned([group.states for group in done], len(x))
         return torch.cat([group.at(steps) for group in done], -1)
 
     def _aligned(self, states: list[Tensor], steps: int) -> Tensor:
-        """[ticks, B, units] of each group -> [steps, B, units of all], where every clock divides the next: all are written once, for a step is a number
-        whose digits are a tick of the slowest, the tick of the next within it, and so on."""
+        """[ticks, B, units] of each group -> [steps, B, units of all], where every clock divides the next.
+
+        All are written once: a step is a number whose digits are a tick of the slowest, the tick of the next within it, and so on.
+        """
         periods = self.cell.periods
         digits = [-(-steps // periods[-1]), *(b // a for a, b in reversed(list(zip((1, *periods), periods))))]
         views = []
