@@ -129,9 +129,9 @@ class Recurrent(nn.Module):
         if history > 1 and (not isinstance(past, (tuple, list)) or len(past) != history):
             got = len(past) if isinstance(past, (tuple, list)) else f"a {type(past).__name__}"
             raise ShapeError(f"{named(cell)} over skips={self.skips} carries a tuple of {history} states, latest first; got {got}.")
-        for part in past:
-            check_state(cell, part, rows)
         latest = [past[d - 1] for d in self.skips]
+        for part in latest:  # the others when their turn comes: a step costs the same whatever the delay
+            check_state(cell, part, rows)
         before: Any
         if cell.slots == "any":
             owner = torch.arange(rows).repeat_interleave(len(latest))
