@@ -43,7 +43,12 @@ class Figure(NamedTuple):
 
 FIGURES = {
     "fsdd": Figure("fsdd", "--task transcribe --minutes 8", "symbol_error", 0.03),
-    "cmudict": Figure("cmudict_g2p", "--task translate --set units=192 --set learning_rate=0.0015 --minutes 42", "word_error", 0.26),
+    "cmudict": Figure(
+        "cmudict_g2p",
+        "--task translate --precision bf16 --epochs 14 --set units=192 --set batch_size=128 --set learning_rate=0.002 --set patience=0",
+        "word_error",
+        0.26,
+    ),
     "cmudict-ctc": Figure(
         "cmudict_g2p",
         "--task transcribe --column source=column1 --column target=column2 --set widen=3 --set units=256 --minutes 30",

@@ -84,6 +84,17 @@ def test_all_steps_at_once_are_one_by_one(name):
     assert output.mode(o).shape == y.shape
 
 
+@pytest.mark.parametrize("name", ["categorical", "adaptive"])
+def test_in_mixed_precision_log_probabilities_are_float32(name):
+    torch.manual_seed(3)
+    output, o = ALL[name](), torch.randn(50, FEATURES)
+    y = output.sample(o)
+    with torch.autocast("cpu", torch.bfloat16):
+        low, every = output.log_prob(o, y), output.log_probs(o)
+    torch.testing.assert_close(low, output.log_prob(o, y), atol=0.05, rtol=0)
+    torch.testing.assert_close(every.exp().sum(-1), torch.ones(50), atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("name", sorted(set(ALL) - {"negative binomial"}))
 def test_the_same_noise_gives_the_same_sample(name):
     torch.manual_seed(2)

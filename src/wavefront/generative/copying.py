@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wavefront.errors import SettingsError
-from wavefront.generative.symbols import SymbolOutput
+from wavefront.generative.symbols import SymbolOutput, log_softmax
 from wavefront.networks import Memory
 
 __all__ = ["Copying"]
@@ -51,6 +51,6 @@ class Copying(SymbolOutput):
         a = scores.masked_fill(~there, torch.finfo(o.dtype).min).softmax(-1) * there
         at = symbols.clamp(min=0)[:, None].expand(a.shape)
         copied = a.new_zeros(*a.shape[:2], self.symbols).scatter_add(2, at, a)
-        gate, written = self.w(steps), self.V(steps).log_softmax(-1)
+        gate, written = self.w(steps), log_softmax(self.V(steps))
         mixed = torch.logaddexp(F.logsigmoid(gate) + written, F.logsigmoid(-gate) + copied.clamp(min=torch.finfo(o.dtype).tiny).log())
         return torch.where(there.any(-1, keepdim=True), mixed, written).view(*o.shape[:-1], self.symbols)

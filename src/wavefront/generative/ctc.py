@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from wavefront.errors import SettingsError, ShapeError
 from wavefront.generative.beam import Hypothesis
+from wavefront.generative.symbols import log_softmax
 
 __all__ = ["CTC", "log_add"]
 
@@ -49,7 +50,7 @@ class CTC(nn.Module):
 
     def forward(self, o: Tensor) -> Tensor:
         """log p of each symbol and the blank at each step, [B, T, symbols + 1]."""
-        return self.V(o).log_softmax(-1)
+        return log_softmax(self.V(o))
 
     def log_prob(self, o: Tensor, y: Tensor, lengths: Any = None, y_lengths: Any = None) -> Tensor:
         """log p(y | x), [B]. Raises ShapeError where a y is longer than its x can write."""

@@ -22,6 +22,11 @@ def draw_symbols(log_p: Tensor, uniform: Tensor) -> Tensor:
     return torch.searchsorted(cumulated, at, right=True).squeeze(-1)
 
 
+def log_softmax(logits: Tensor) -> Tensor:
+    """Over the last dimension; in float32 at least, for under autocast a layer's logits come in bfloat16."""
+    return logits.log_softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
+
+
 class SymbolOutput(Output):
     """An output whose y is one of `symbols` symbols, numbered from 0."""
 
@@ -81,7 +86,7 @@ class Categorical(SymbolOutput):
             self.V.weight = tied.weight
 
     def log_probs(self, o: Tensor) -> Tensor:
-        return self.V(o).log_softmax(-1)
+        return log_softmax(self.V(o))
 
 
 class AdaptiveCategorical(SymbolOutput):
@@ -103,9 +108,18 @@ class AdaptiveCategorical(SymbolOutput):
         self.V = nn.AdaptiveLogSoftmaxWithLoss(features, symbols, cutoffs, div_value=shrink, head_bias=True)
 
     def log_prob(self, o: Tensor, y: Tensor) -> Tensor:
-        if y.numel() == 0:
-            return o.new_zeros(y.shape)
-        return self.V(o.reshape(-1, self.features), y.reshape(-1)).output.view(y.shape)
+        flat, symbols = o.reshape(-1, self.features), y.reshape(-1)
+        starts = self.V.cutoffs[:-1]  # of the clusters
+        cluster = torch.bucketize(symbols, torch.tensor(starts, device=symbols.device), right=True)  # 0: a frequent symbol
+        first = torch.where(cluster == 0, symbols, starts[0] + cluster - 1)
+        log_p = log_softmax(self.V.head(flat)).gather(1, first[:, None]).squeeze(1)
+        for number, (start, tail) in enumerate(zip(starts, self.V.tail), 1):
+            rows = (cluster == number).nonzero().squeeze(1)
+            within = log_softmax(tail(flat[rows])).gather(1, (symbols[rows] - start)[:, None]).squeeze(1)
+            log_p = log_p.index_add(0, rows, within)
+        return log_p.view(y.shape)
 
     def log_probs(self, o: Tensor) -> Tensor:
-        return self.V.log_prob(o.reshape(-1, self.features)).view(*o.shape[:-1], self.symbols)
+        first, frequent = log_softmax(self.V.head(o)), self.V.cutoffs[0]
+        within = [first[..., frequent + k, None] + log_softmax(tail(o)) for k, tail in enumerate(self.V.tail)]
+        return torch.cat([first[..., :frequent], *within], -1)

@@ -15,6 +15,7 @@ from wavefront.errors import SettingsError, ShapeError
 from wavefront.generative.autoregressive import select
 from wavefront.generative.beam import Hypothesis
 from wavefront.generative.ctc import _lengths, log_add
+from wavefront.generative.symbols import log_softmax
 from wavefront.networks import Recurrent
 
 __all__ = ["Transducer"]
@@ -56,7 +57,7 @@ class Transducer(nn.Module):
 
     def join(self, h: Tensor, g: Tensor) -> Tensor:
         """h [..., features] and g [..., predictor's outputs] -> log p of each symbol and the blank, [..., symbols + 1]."""
-        return self.V((self.W(h) + self.U(g)).tanh()).log_softmax(-1)
+        return log_softmax(self.V((self.W(h) + self.U(g)).tanh()))
 
     def log_prob(self, h: Tensor, y: Tensor, lengths: Any = None, y_lengths: Any = None) -> Tensor:
         """log p(y | x), exact, [B].
