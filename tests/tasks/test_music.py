@@ -138,11 +138,57 @@ def test_a_midi_file_has_the_notes_of_each_step(tmp_path):
             at += message.time
         if message.type in ("note_on", "note_off"):
             (sounding.add if message.type == "note_on" else sounding.discard)(message.note)
-    assert [found[480 * k] for k in range(4)] == steps
+    assert [found[file.ticks_per_beat * k] for k in range(4)] == steps
     assert not sounding, "every note ends"
 
 
 # Files
+
+
+def test_a_folder_of_midi_files_is_read_as_it_was_written(tmp_path):
+    pieces = [[[60, 64], [60, 65], [], [62]], [[], [40], [40], [40, 41]]]
+    for per_quarter in (1, 4):
+        for name, piece in zip("ab", pieces):
+            write_midi(piece, tmp_path / f"{name}.mid", per_quarter)
+        source = open_source(tmp_path, steps_per_quarter=per_quarter)
+        assert source.format == "midi"
+        assert [row["notes"] for row in source.rows("all")] == pieces
+        assert [row["notes"] for row in open_source(tmp_path, like=source.describe()).rows("all")] == pieces
+
+
+def test_midi_of_many_tracks_goes_to_the_nearest_step_without_the_drums(tmp_path):
+    from mido import Message, MidiFile, MidiTrack
+
+    file = MidiFile(ticks_per_beat=100)
+    events = [
+        [(0, "on", 60, 0), (140, "off", 60, 0), (20, "on", 62, 0), (5, "off", 62, 0)],  # 60: 0 to 1.4; 62: a short one at 1.6
+        [(90, "on", 64, 1), (170, "on", 64, 1), (40, "end", 64, 1)],  # 64: 0.9 to 2.6, struck again, 2.6 to 3
+        [(0, "on", 35, 9), (500, "off", 35, 9)],
+    ]
+    for track in events:
+        file.tracks.append(MidiTrack())
+        for time, what, note, channel in track:
+            kind, velocity = ("note_on", 0) if what == "end" else (f"note_{what}", 64)
+            file.tracks[-1].append(Message(kind, note=note, velocity=velocity, channel=channel, time=time))
+    file.save(tmp_path / "song.mid")
+    (row,) = open_source(tmp_path / "song.mid").rows("all")
+    assert row["notes"] == [[60], [64], [62, 64], [64]]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "no MIDI file, or a damaged one"),
+        (b"MThd\x00\x00\x00\x06\x00\x01\x00\x01\x00\x60MTrk\x00\x00\x00\xff\x00\x90", "no MIDI file, or a damaged one"),
+        (b"MThd\x00\x00\x00\x06\x00\x02\x00\x00\x00\x60", "type 2"),
+        (b"MThd\x00\x00\x00\x06\x00\x01\x00\x00\xe7\x28", "SMPTE"),
+        (b"MThd\x00\x00\x00\x06\x00\x01\x00\x00\x00\x60", "there is no note in it"),
+    ],
+)
+def test_what_is_no_piece_is_refused_by_name(tmp_path, content, message):
+    (tmp_path / "song.mid").write_bytes(content)
+    with pytest.raises(DataError, match=f"song.mid.*{message}"):
+        list(open_source(tmp_path).rows("all"))
 
 
 def test_a_file_of_rolls_holds_its_splits(tmp_path):

@@ -16,7 +16,7 @@ from wavefront.tasks.task import Manner
 __all__ = ["LENGTH", "generate", "steps_of", "write_midi"]
 
 LENGTH = 500  # symbols of text, or steps of music
-TICKS, TEMPO = 480, 500_000  # of a MIDI file: to the quarter, which a step is; microseconds to the quarter
+TICKS, TEMPO = 240, 500_000  # of a MIDI file: to the step; microseconds to the quarter
 
 
 def generate(
@@ -50,8 +50,8 @@ def generate(
     return run.task.write(run.network, prompt, Manner(length, temperature, top_k, top_p, num_beams))
 
 
-def write_midi(steps: Iterable[list[int]], path: str | Path) -> None:
-    """Steps of notes as a MIDI file of one track, each step a quarter long; a note that goes on is held."""
+def write_midi(steps: Iterable[list[int]], path: str | Path, steps_per_quarter: int = 1) -> None:
+    """Steps of notes as a MIDI file of one track; a note that goes on is held."""
     from io import BytesIO
 
     from mido import Message, MetaMessage, MidiFile, MidiTrack
@@ -66,7 +66,7 @@ def write_midi(steps: Iterable[list[int]], path: str | Path) -> None:
                 track.append(Message(kind, note=note, velocity=64, time=waiting))
                 waiting = 0
         held, waiting = sounding, waiting + TICKS
-    file, content = MidiFile(ticks_per_beat=TICKS), BytesIO()
+    file, content = MidiFile(ticks_per_beat=TICKS * steps_per_quarter), BytesIO()
     file.tracks.append(track)
     file.save(file=content)
     write_whole(Path(path), content.getvalue())

@@ -30,7 +30,7 @@ class Source:
 
     path     as given; name: that of the data, for runs/<name>
     format   of the reader: "csv", "tsv", "jsonl", "parquet", "sql", "conll", "conllu", "parallel", "folder of classes", "ts", "ucr",
-             "text", "rolls", "generator"
+             "text", "rolls", "midi", "generator"
     columns  `Column(name, kind)` of every row
     given    the splits that the files give: ("train", "test"), or () for a single file
     splits   those that there are: train, valid and test, and what a generator has beside; what is not given is cut by `HashSplit`: from
@@ -110,6 +110,7 @@ def open_source(
     id: str | None = None,
     time: str | None = None,
     format: str | None = None,
+    steps_per_quarter: int = 1,
     like: Mapping[str, Any] | None = None,
 ) -> Source:
     """A file, a folder, a database with a query, or the name of a generator ("years") as a `Source`.
@@ -124,7 +125,7 @@ def open_source(
     >>> len(row["tokens"]) == len(row["tags"])
     True
     """
-    options = Options(dict(kinds or {}), header, missing, tuple(series), id, time, query, format)
+    options = Options(dict(kinds or {}), header, missing, tuple(series), id, time, query, format, steps_per_quarter)
     place = Path(path)
     if str(path) == "-":
         raise DataError("standard input can be read once, and training reads its data again and again: save it to a file first.")
@@ -154,7 +155,7 @@ def _reader(path: Path, options: Options, like: Mapping[str, Any] | None = None)
         found = next((r for r in READERS if r.recognises(path)), None)
         if found is None:
             raise DataError(
-                f"{path}: of no format known by its ending {ending(path)!r}. Known: .csv .tsv .jsonl .parquet .conll .conllu .ts .txt"
+                f"{path}: of no format known by its ending {ending(path)!r}. Known: .csv .tsv .jsonl .parquet .conll .conllu .ts .mid .txt"
                 " (each also .gz), a DuckDB database with query=, a folder. Name it with format=."
             )
     return _with_kinds(found, path, options, like["columns"]) if like else found(path, options)

@@ -9,6 +9,7 @@ from wavefront.data.readers.conll import Conll
 from wavefront.data.readers.conllu import Conllu
 from wavefront.data.readers.delimited import Csv, Tsv
 from wavefront.data.readers.jsonl import Jsonl
+from wavefront.data.readers.midi import Midi
 from wavefront.data.readers.parallel import Parallel
 from wavefront.data.readers.parquet import Parquet
 from wavefront.data.readers.reader import Column, Options, Reader, Row
@@ -25,6 +26,7 @@ READERS: tuple[type[Reader], ...] = (
     Csv,
     Trees,
     Rolls,
+    Midi,
     Jsonl,
     Parquet,
     Arrays,

@@ -48,6 +48,7 @@ class Options:
     series   columns that together are one series: one row each time step with `id`, else one row each series
     id       the column that says to which series a row belongs (long format)
     time     the column that orders the rows of one series (long format); without it the order of the file
+    steps_per_quarter  steps that a quarter note of a MIDI file is cut into: 4 for sixteenths
     query    SQL over the tables of a database, or the files of a folder
     format   the reader by name, where the ending of the file name misleads
     """
@@ -60,10 +61,13 @@ class Options:
     time: str | None = None
     query: str | None = None
     format: str | None = None
+    steps_per_quarter: int = 1
 
     def __post_init__(self) -> None:
         if self.missing not in ("refuse", "mask"):
             raise DataError(f'missing= is "refuse" or "mask", got {self.missing!r}.')
+        if not 1 <= self.steps_per_quarter <= 96:
+            raise DataError(f"steps_per_quarter= is 1 to 96, got {self.steps_per_quarter}.")
         for name, kind in self.kinds.items():
             if kind not in KINDS:
                 raise DataError(f"kinds[{name!r}] is one of {', '.join(KINDS)}; got {kind!r}.")
@@ -165,7 +169,7 @@ def asked_for(option: str, value: str) -> str:
 
 
 TABLES = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".json", ".parquet", ".pq", ".npz", ".duckdb", ".db")
-SEQUENCES = (".conllu", ".conll", ".iob", ".iob2", ".bio", ".ts", ".txt", ".text")
+SEQUENCES = (".mid", ".midi", ".conllu", ".conll", ".iob", ".iob2", ".bio", ".ts", ".txt", ".text")
 ENDINGS = {".gz", *TABLES, *SEQUENCES}
 
 
