@@ -19,8 +19,9 @@ from wavefront.tasks.forecast.echo import PENALTIES, Echo
 from wavefront.tasks.forecast.kept import load_panel, save_panel
 from wavefront.tasks.forecast.metrics import ForecastErrors
 from wavefront.tasks.forecast.networks import Forecaster, Horizon, Members, Paths, Shape, Windows
-from wavefront.tasks.forecast.outputs import QUANTILES
+from wavefront.tasks.forecast.outputs import MIDDLE, QUANTILES
 from wavefront.tasks.forecast.settings import ForecastSettings
+from wavefront.tasks.forecast.shrinkage import share_of
 from wavefront.tasks.forecast.windows import Cuts, last_season, level_of, mean_of, spread_of, window
 from wavefront.tasks.inputs import Moments
 from wavefront.tasks.task import Batch, Claim, Example, Figure, Meter, Prediction, Task, cell_maker, validated
@@ -35,7 +36,6 @@ TIMES, IDS, VALUES = (
     ("unique_id", "id", "series_id"),
     ("y", "value"),
 )
-MIDDLE = QUANTILES.index(0.5)
 TWO = 2  # values before the first cut-off of training: a level and a spread
 
 
@@ -396,14 +396,17 @@ class Forecast(Task):
         return found
 
     def calibrate(self, network: Any, batches: Iterable[Batch]) -> None:
-        """Margins of the quantiles, from the backtests of the validation part; what was learned from tells nothing about them."""
+        """The share of the correction and margins of the quantiles, from the backtests of the validation part; what was learned from tells nothing
+        about them."""
         if not self.settings.valid:
             return
-        residuals = [
-            (batch.inputs["target"][..., None] - network.quantiles(calibrated=False, **batch.inputs)).double().numpy(force=True)
-            for batch in batches
-        ]
-        network.margins.copy_(torch.from_numpy(margins(np.concatenate(residuals), QUANTILES)))
+        seen = [(network.quantiles(calibrated=False, **batch.inputs), batch.inputs["start"], batch.inputs["target"]) for batch in batches]
+        quantiles, start, target = (torch.cat(parts) for parts in zip(*seen))
+        if not network.networks[0].counts:
+            network.share.fill_(share_of(*(part.double().numpy(force=True) for part in (quantiles, start, target)), QUANTILES))
+            quantiles = network.shrunk(quantiles, start)
+        residuals = (target[..., None] - quantiles).double().numpy(force=True)
+        network.margins.copy_(torch.from_numpy(margins(residuals, QUANTILES)))
 
     # What a run keeps
 

@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from wavefront.cell import Cell
 from wavefront.generative import Autoregressive
 from wavefront.networks import Recurrent
-from wavefront.tasks.forecast.outputs import QUANTILES, ScaledCounts, make_output, quantiles_of, same_draws
+from wavefront.tasks.forecast.outputs import MIDDLE, QUANTILES, ScaledCounts, make_output, quantiles_of, same_draws
 from wavefront.wrap import Stack
 
 __all__ = ["Forecaster", "Horizon", "Members", "Paths", "Shape", "Windows"]
@@ -229,14 +229,17 @@ class Paths(Forecaster):
 class Members(nn.Module):
     """Networks that are trained side by side, each by its own loss, and whose quantiles are averaged.
 
-    margins [H, Q] are added to the quantiles, in the scale of the window: what `conformal` found.
+    share   [] of what they correct in the simple forecast is taken: what `shrinkage` found (of counts, which have none, all)
+    margins [H, Q] are added to the quantiles, in the scale of the window: what `conformal` found
     """
 
+    share: Tensor
     margins: Tensor
 
     def __init__(self, networks: Sequence[Forecaster]):
         super().__init__()
         self.networks: Any = nn.ModuleList(networks)
+        self.register_buffer("share", torch.ones(()))
         self.register_buffer("margins", torch.zeros(networks[0].shape.horizon, len(QUANTILES)))
 
     def forward(self, **inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -245,9 +248,14 @@ class Members(nn.Module):
         return torch.stack([nll.sum() for nll, _ in found]).mean(), found[0][1].sum()
 
     def quantiles(self, calibrated: bool = True, **inputs: Tensor) -> Tensor:
-        """[B, H, Q], ascending."""
-        found = sum(network.quantiles(Windows(**inputs)) for network in self.networks) / len(self.networks)
-        return (found + self.margins).sort(-1).values if calibrated else found
+        """[B, H, Q], ascending; as the networks say them, or with what was found on held-out data."""
+        w = Windows(**inputs)
+        found = sum(network.quantiles(w) for network in self.networks) / len(self.networks)
+        return (self.shrunk(found, w.start) + self.margins).sort(-1).values if calibrated else found
+
+    def shrunk(self, found: Tensor, start: Tensor) -> Tensor:
+        """`share` of the correction to start [B, H]: all quantiles [B, H, Q] are shifted alike."""
+        return found - (1 - self.share) * (found[..., MIDDLE] - start)[..., None]
 
 
 def stacked(cell: MakeCell, inputs: int, units: int, layers: int) -> Cell:

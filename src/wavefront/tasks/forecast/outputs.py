@@ -13,10 +13,11 @@ from wavefront.cell import Draw, map_draws
 from wavefront.generative import Gaussian, StudentT
 from wavefront.generative.output import Output
 
-__all__ = ["QUANTILES", "Mean", "Quantiles", "ScaledCounts", "make_output", "quantiles_of"]
+__all__ = ["MIDDLE", "QUANTILES", "Mean", "Quantiles", "ScaledCounts", "make_output", "quantiles_of"]
 
 # What is said of every step: the middle, deciles, and the ends of intervals of 90 and 95 %.
 QUANTILES = (0.025, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.975)
+MIDDLE = QUANTILES.index(0.5)
 DRAWN = 1000  # samples that a quantile without a closed form is read from
 
 
