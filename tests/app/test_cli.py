@@ -4,10 +4,10 @@ import json
 import os
 import pty
 import re
+import resource
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -36,11 +36,11 @@ def command(*arguments):
 
 
 def test_help_is_there_at_once_and_imports_nothing_heavy():
-    seconds = []
+    seconds = []  # of the processor: what else the machine does is not ours
     for _ in range(3):
-        began = time.monotonic()
+        began = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
         done = wavefront("--help")
-        seconds.append(time.monotonic() - began)
+        seconds.append(sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) - began)
         assert done.returncode == 0
         assert "wavefront fit years" in done.stdout
     assert min(seconds) < 0.5

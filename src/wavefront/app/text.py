@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["columns_of", "count", "duration", "epochs", "json_text", "number", "plain", "scores_table", "table"]
+__all__ = ["columns_of", "count", "duration", "epochs", "json_line", "json_text", "number", "plain", "scores_table", "table"]
 
 
 def number(value: Any) -> str:
@@ -105,6 +105,15 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def json_line(value: Any) -> str:
+    """A row of data on one line.
+
+    >>> json_line({"label": "é", "log_prob": float("nan")})
+    '{"label": "é", "log_prob": null}'
+    """
+    return json.dumps(plain(value), ensure_ascii=False, allow_nan=False)
 
 
 def json_text(value: Any) -> str:
