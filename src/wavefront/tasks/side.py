@@ -10,20 +10,19 @@ from typing import Any, Literal
 import numpy as np
 
 from wavefront.data import PADDING, Vocabulary
-from wavefront.errors import DataError
+from wavefront.tasks.subwords import BLANK, BytePairs
 
 __all__ = ["PIECES", "Pieces", "Side"]
 
 Pieces = Literal["characters", "words", "subwords"]
 PIECES = ("characters", "words", "subwords")
-BLANK = "▁"  # marks the beginning of a word among subwords
 
 
 class Side:
     """A column of text, or of lists of symbols.
 
-    pieces     what a text is cut into. "characters"; "words": what stands between blanks, so phonemes and tokens too; "subwords", learned by
-               joining the most frequent pairs [Sennrich et al. 2016, arXiv:1508.07909]. None: seen from the data. Words where the same few come
+    pieces     what a text is cut into. "characters"; "words": what stands between blanks, so phonemes and tokens too; "subwords", learned
+               (`BytePairs`). None: seen from the data. Words where the same few come
                again and again (phonemes) or there are few different ones, subwords for other sentences, characters for single words
     largest    at most so many different symbols; the rarer ones are unknown
     decompose  characters are taken apart (Unicode NFD: é is e and ´, a syllable of Hangul its letters), and put together again in what is
@@ -51,7 +50,7 @@ class Side:
         self._listed = False  # the values are lists of symbols
         self._composed = True  # all text is as NFC would have it
         self._most = {"characters": 0, "words": 0}
-        self._bpe: Any = None
+        self._pairs: BytePairs | None = None
 
     # Seen once as a stream, and settled
 
@@ -103,16 +102,10 @@ class Side:
         self.longest = self._most["characters"] * (3 if self.decompose else 1)  # a syllable of Hangul is up to three letters
 
     def _settle_subwords(self, texts: Iterable[str]) -> None:
-        from tokenizers import Tokenizer, models, trainers
-
-        bpe = Tokenizer(models.BPE(unk_token="<unknown>"))
-        _as_subwords(bpe)
-        trainer = trainers.BpeTrainer(vocab_size=self.largest or self.SUBWORDS, special_tokens=["<unknown>"], show_progress=False)
         kept = list(texts)
-        bpe.train_from_iterator(kept, trainer)
-        self._bpe = bpe
-        counts = Counter(dict.fromkeys(bpe.get_vocab(), 0))  # letters too that training has only inside of longer ones
-        del counts["<unknown>"]
+        self._pairs = BytePairs("letters")
+        self._pairs.learn(kept, self.largest or self.SUBWORDS)
+        counts = Counter(dict.fromkeys(self._pairs.pieces, 0))  # letters too that training has only inside of longer ones
         for text in kept:
             symbols = self.symbols(text)
             counts.update(symbol for symbol in symbols if symbol in counts)
@@ -127,7 +120,10 @@ class Side:
             return list(value)
         if self.pieces == "characters":
             return list(unicodedata.normalize("NFD", value) if self.decompose else value)
-        return value.split() if self.pieces == "words" else list(self._bpe.encode(value).tokens)
+        if self.pieces == "words":
+            return value.split()
+        assert self._pairs is not None
+        return self._pairs.cut(value)
 
     def encode(self, value: str | Sequence[str]) -> np.ndarray:
         return self.vocabulary.encode(self.symbols(value))
@@ -171,7 +167,7 @@ class Side:
             "decompose": self.decompose,
             "sentences": self.sentences,
             "vocabulary": self.vocabulary.to_json(),
-            "subwords": self._bpe.to_str() if self._bpe is not None else None,
+            "subwords": self._pairs.state() if self._pairs is not None else None,
             "seen": [self.rows, self.steps, self.longest],
         }
 
@@ -182,19 +178,5 @@ class Side:
         side.vocabulary = Vocabulary.from_json(state["vocabulary"])
         side.rows, side.steps, side.longest = state["seen"]
         if state["subwords"] is not None:
-            from tokenizers import Tokenizer
-
-            try:
-                side._bpe = Tokenizer.from_str(state["subwords"])
-            except Exception as error:  # tokenizers raises bare Exceptions
-                raise DataError(f"the subwords of a saved side cannot be read: {error}") from None
+            side._pairs = BytePairs.from_state("letters", state["subwords"])
         return side
-
-
-def _as_subwords(bpe: Any) -> None:
-    """A word begins with ▁, and no symbol goes across words."""
-    from tokenizers import pre_tokenizers
-
-    bpe.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(replacement=BLANK, prepend_scheme="always")]
-    )

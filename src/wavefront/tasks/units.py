@@ -6,13 +6,14 @@ import codecs
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
 
 from wavefront.data import PADDING, UNKNOWN, Vocabulary
 from wavefront.errors import DataError, SettingsError
+from wavefront.tasks.subwords import BytePairs
 
 __all__ = ["UNITS", "Bytes", "Characters", "Subwords", "Units", "Words", "unit_for"]
 
@@ -184,9 +185,8 @@ class Bytes(Units):
 
 
 class Subwords(Units):
-    """Bytes joined to frequent pieces by byte-pair encoding, which is learned from the text.  [Sennrich et al. 2016, arXiv:1508.07909]
-
-    Any text can be written, and none is unknown. `size` symbols, those of the single bytes among them.
+    """Bytes joined to frequent pieces, learned from the text (`BytePairs`): `size` symbols, those of the single bytes among them. Any text can be
+    written, and none is unknown.
 
     >>> units = Subwords(size=300)
     >>> units.learn(["low lower lowest\\n"] * 50)
@@ -200,30 +200,19 @@ class Subwords(Units):
         if size < 257:
             raise SettingsError(f"network.subwords is at least 257: each of the 256 bytes is one, and there is more to learn; got {size}.")
         self.size = size
-        self._tokenizer: Any = None
+        self._pairs = BytePairs("bytes")
 
     def learn(self, texts: Iterable[str]) -> None:
-        from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+        self._pairs.learn(texts, self.size)
 
-        self._tokenizer = Tokenizer(models.BPE())
-        self._tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        self._tokenizer.decoder = decoders.ByteLevel()
-        alphabet = pre_tokenizers.ByteLevel.alphabet()
-        trainer = trainers.BpeTrainer(vocab_size=self.size, show_progress=False, initial_alphabet=sorted(alphabet))
-        self._tokenizer.train_from_iterator(texts, trainer)
-        self._bytes: list[bytes] | None = None
-
-    @property
+    @cached_property
     def spelled(self) -> list[bytes]:
         """The bytes of each symbol."""
-        if self._bytes is None:
-            letters = {letter: byte for byte, letter in enumerate(_byte_letters())}
-            tokens = sorted(self._tokenizer.get_vocab().items(), key=lambda pair: pair[1])
-            self._bytes = [bytes(letters[letter] for letter in token) for token, _ in tokens]
-        return self._bytes
+        letters = {letter: byte for byte, letter in enumerate(_byte_letters())}
+        return [bytes(letters[letter] for letter in piece) for piece in self._pairs.pieces]
 
     def encode(self, text: str) -> np.ndarray:
-        return np.array(self._tokenizer.encode(text).ids, np.int64) + SPECIAL
+        return np.array(self._pairs.numbers(text), np.int64) + SPECIAL
 
     def symbols(self, numbers: Sequence[int]) -> list[str]:
         return [Vocabulary.SPECIAL[n] if n < SPECIAL else self.spelled[n - SPECIAL].decode("utf-8", "backslashreplace") for n in numbers]
@@ -235,19 +224,13 @@ class Subwords(Units):
         return np.array([0] * SPECIAL + [sum(byte & 0xC0 != 0x80 for byte in spelled) for spelled in self.spelled])
 
     def state(self) -> dict[str, Any]:
-        return {"tokenizer": self._tokenizer.to_str()}
+        return {"subwords": self._pairs.state()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        from tokenizers import Tokenizer
-
-        try:
-            self._tokenizer = Tokenizer.from_str(state["tokenizer"])
-        except Exception as error:  # what the library raises for text that is no tokenizer of its own
-            raise ValueError(f"the tokenizer cannot be read: {error}") from None
-        self._bytes = None
+        self._pairs = BytePairs.from_state("bytes", state["subwords"])
 
     def __len__(self) -> int:
-        return SPECIAL + self._tokenizer.get_vocab_size()
+        return SPECIAL + len(self.spelled)
 
 
 UNITS: dict[str, type[Units]] = {kind.name: kind for kind in (Characters, Bytes, Words, Subwords)}
