@@ -28,7 +28,7 @@ FORMS = {
     "reversed, ragged, with resets": (True, {"lengths": LENGTHS, "resets": RESETS}),
 }
 # what is not compiled yet, and the reason that is given
-REFUSED = {"any number of predecessors": "any slots|ChildSum|TreeGRU", "no rows": "a draw for all rows"}
+REFUSED = {"no rows": "a draw for all rows"}
 
 
 def reason_for(row):

@@ -7,7 +7,7 @@ from hypothesis import given, settings, strategies as st
 from torch import nn
 
 from engine.test_compiled import close, results
-from wavefront import Cell, Recurrent
+from wavefront import Cell, Recurrent, Tree, unfold
 from wavefront.engine import runs
 
 UNARY = {
@@ -110,3 +110,58 @@ def test_the_gradient_of_any_equation_is_that_of_differences(program):
     net = Recurrent(Drawn((*program, ("linear", -1, 0))), backend="compiled").double()
     x = torch.randn(1, 4, 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: net(x)[0], (x,))
+
+
+class DrawnFree(Cell):
+    """Any number of predecessors: values of each edge; what is summed over them; values of the node, which go back to the edges; and so on."""
+
+    def __init__(self, program):
+        super().__init__(3, state=Two(UNITS, UNITS))
+        self.slots = "any"
+        self.U, self.program = nn.Linear(3, UNITS), program
+        self.W = nn.ModuleList(nn.Linear(UNITS, UNITS) for kind, *_ in program if kind == "linear")
+
+    def step(self, children, x):
+        edges = [*children.states, children.expand(self.U(x))]
+        nodes = [self.U(x), children.sum(children.states.h)]
+        linear = iter(self.W)
+        for kind, a, b in self.program:
+            values = nodes if kind == "spread" else edges
+            left, right = values[a % len(values)], edges[b % len(edges)]
+            if kind == "linear":
+                edges.append(next(linear)(left))
+            elif kind == "spread":
+                edges.append(children.expand(left))
+            elif kind == "attention":
+                score = right.tanh().sum(-1, keepdim=True).exp()
+                nodes.append(children.sum(score * left) / (children.sum(score) + 1))
+            elif kind == "collect":
+                nodes.append(children.sum(left).tanh())
+            else:
+                edges.append(UNARY[kind](left) if kind in UNARY else BINARY[kind](left, right))
+        h, k = (nodes[-1] + children.sum(edges[-1])).tanh(), (nodes[-2] - children.sum(edges[-2] / 2)).tanh()
+        return Two(h, k), nodes[-1] - k
+
+
+among_edges = st.tuples(
+    st.sampled_from(["linear", "spread", "collect", "attention", *UNARY, *BINARY] + 3 * ["linear", "spread", "collect", "attention"]),
+    st.integers(0, 20),
+    st.integers(0, 20),
+)
+
+
+@settings(max_examples=6, deadline=None)
+@given(st.lists(among_edges, min_size=2, max_size=7).map(tuple))
+def test_any_equation_over_any_number_of_children_is_compiled_and_right(program):
+    torch.manual_seed(len(program))
+    cell = DrawnFree((*program, ("linear", -1, 0))).double()
+    tree = Tree([3, 3, 3, 7, 6, 6, 7, -1, 9, -1, -1])
+    x = torch.randn(tree.nodes, 3, dtype=torch.float64, requires_grad=True)
+    found = []
+    before = runs["compiled"]
+    for backend in ("compiled", "reference"):
+        outputs, ends = unfold(cell, tree, x, backend=backend)
+        gradients = torch.autograd.grad(outputs.sum() + ends.h.square().sum() + ends.k.sum(), [x, *cell.parameters()], allow_unused=True)
+        found.append([outputs, *ends, *(torch.zeros(0) if g is None else g for g in gradients)])
+    assert runs["compiled"] == before + 1
+    close(*found)

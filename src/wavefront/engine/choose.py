@@ -10,6 +10,7 @@ import warnings
 import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,9 +18,9 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from wavefront.cell import Cell, Draw, Given, advance, map_draws, named
+from wavefront.cell import Cell, Children, Draw, Given, advance, map_draws, named
 from wavefront.engine.differentiate import differentiate
-from wavefront.engine.graph import Graph, Recipe, Unsupported, Value, evaluate, needed, order
+from wavefront.engine.graph import OWNER, Graph, Recipe, Unsupported, Value, evaluate, needed, order
 from wavefront.engine.layout import Layout, layout_of
 from wavefront.engine.plan import Plan, Reach, make_plan
 from wavefront.engine.products import lowered
@@ -246,28 +247,27 @@ PRIMES = (61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107, 109, 113, 127, 131, 137
 
 def _plan(problem: Any, key: Any) -> Planned:
     cell = problem.cell
-    if cell.slots == "any":
-        raise Unsupported("a cell with any number of predecessors")
     if any(m._forward_hooks or m._forward_pre_hooks for m in cell.modules()):
         raise Unsupported("hooks on its modules")
     parameters = _tensors(cell)
     sizes = {n for _, path, name in parameters for n in fetch(cell, path, name).shape}
     given = pytree.tree_leaves((problem.inputs, problem.first, problem.context))
     sizes |= {n for t in given if isinstance(t, Tensor) for n in t.shape[1:]}
-    rows = next((p for p in PRIMES if all(n % p for n in sizes if n)), None)
-    if rows is None:
+    rows, edges, *_ = [*(p for p in PRIMES if all(n % p for n in sizes if n)), None, None]
+    if rows is None or edges is None:
         raise Unsupported("its sizes leave no number of rows to trace with")
-    names, prepared, sequence, step, leaves = _specimen(problem, rows)
+    names, prepared, sequence, step, leaves = _specimen(problem, rows, edges)
     for label, path, name in parameters:
         names[label] = fetch(cell, path, name)
         prepared.append(label)
     graph = Graph()
     held: list[Tensor] = []
     attributes = _attributes(cell)
-    ways = [_recorded(problem, lambda p=phase: step(p), names, prepared, rows, graph, held) for phase in range(cell.phases)]
+    free = edges if cell.slots == "any" else None
+    ways = [_recorded(problem, lambda p=phase: step(p), names, prepared, rows, free, graph, held) for phase in range(cell.phases)]
     if _attributes(cell) != attributes:  # something kept at its first use is no harm: what is set again in every step is
         attributes = _attributes(cell)
-        _specimen(problem, rows)[3]()
+        _specimen(problem, rows, edges)[3]()
         changed = sorted(name for name, value in _attributes(cell).items() if attributes.get(name, ()) != value)
         if changed:
             _storing[cell] = (
@@ -278,7 +278,7 @@ def _plan(problem: Any, key: Any) -> Planned:
     phases = [distinct.index(way) for way in ways]
     *after, output = distinct[0] if len(distinct) == 1 else _by_phase(graph, distinct)
     inputs = {v.attr: v for v in graph.values if v.kind == "input"}
-    before = [[inputs[("state", slot, n)] for n in range(leaves)] for slot in range(cell.slots)]
+    before = [[inputs[("state", slot, n)] for n in range(leaves)] for slot in range(1 if cell.slots == "any" else cell.slots)]
     known = (key, _text([*after, output]), tuple(phases))
     if known not in _compiled:
         for number in range(len(distinct)):
@@ -305,9 +305,11 @@ def _attributes(cell: Cell) -> dict[str, Hashable]:
     }
 
 
-def _recorded(problem: Any, step: Any, names: Any, prepared: Any, rows: int, graph: Graph, held: list[Tensor]) -> tuple[Value, ...]:
+def _recorded(
+    problem: Any, step: Any, names: Any, prepared: Any, rows: int, edges: int | None, graph: Graph, held: list[Tensor]
+) -> tuple[Value, ...]:
     """The parts of the next state, and the output."""
-    after, output = record(step, names, prepared, rows, graph, held)
+    after, output = record(step, names, prepared, rows, graph, held, edges)
     if pytree.tree_structure(after) != pytree.tree_structure(problem.first):
         raise Unsupported("its next state has another form than the one it declares")
     after = pytree.tree_leaves(after)
@@ -359,12 +361,13 @@ def fetch(cell: Cell, path: str, name: str) -> Tensor:
     return table[name]
 
 
-def _specimen(problem: Any, rows: int) -> tuple[dict[Any, Tensor], list[Any], list[Any], Callable[..., Any], int]:
-    """Inputs of a step over some rows: names and tensors, which of them have no rows, which are given once per sequence, and the step itself."""
+def _specimen(problem: Any, rows: int, edges: int) -> tuple[dict[Any, Tensor], list[Any], list[Any], Callable[..., Any], int]:
+    """Inputs of a step over some rows: names and tensors, which of them have no rows, which are given once per sequence, and the step itself.
+    Any number of predecessors are so many edges, of some of the nodes."""
     cell = problem.cell
     generator = torch.Generator().manual_seed(0)
 
-    def like(t: Tensor, leading: bool = True) -> Tensor:
+    def like(t: Tensor, leading: bool = True, rows: int = rows) -> Tensor:
         shape = (rows, *t.shape[1:]) if leading else t.shape
         if t.dtype is torch.bool:
             return torch.rand(shape, generator=generator) < 0.5
@@ -380,7 +383,13 @@ def _specimen(problem: Any, rows: int) -> tuple[dict[Any, Tensor], list[Any], li
         names.update({(*kind, n): leaf for n, leaf in enumerate(made)})
         return pytree.tree_unflatten(made, spec)
 
-    states = tuple(name(("state", slot), problem.first) for slot in range(cell.slots))
+    before: Any
+    if cell.slots == "any":
+        names[OWNER.attr] = torch.randint(rows, (edges,), generator=generator).sort().values
+        before = Children(name(("state", 0), problem.first, partial(like, rows=edges)), names[OWNER.attr], rows)
+    else:
+        before = tuple(name(("state", slot), problem.first) for slot in range(cell.slots))
+        before = before[0] if cell.slots == 1 else before
     x = name(("x",), problem.inputs)
     context = None
     if problem.context is not None:
@@ -407,7 +416,7 @@ def _specimen(problem: Any, rows: int) -> tuple[dict[Any, Tensor], list[Any], li
         here = x
         if context is not None:
             here = Given(x, context) if isinstance(cell.inputs, Given) else torch.cat([x, context], -1)
-        new, output = advance(cell, states[0] if cell.slots == 1 else states, here, drawn, phase)
+        new, output = advance(cell, before, here, drawn, phase)
         return new, output
 
     return names, prepared, sequence, step, len(pytree.tree_leaves(problem.first))
@@ -417,10 +426,10 @@ def _verify(problem: Any, graph: Any, after: list[Value], output: Value, paramet
     """The recorded step and its derivative have to equal the real ones, on other rows than it was recorded with: a gradient that is not that of the
     operations (a function with a backward of its own, `no_grad` inside the step) is found here."""
     rows, cell = 3, problem.cell
-    names, _, _, step, _ = _specimen(problem, rows)
+    names, _, _, step, _ = _specimen(problem, rows, edges=5)
     tensors = {**names, **{key: fetch(cell, path, n) for key, path, n in parameters}, **{("held", k): t for k, t in enumerate(held)}}
     tensors["phase", 0] = pytree.tree_leaves(problem.first)[0].new_full((rows, 1), way)
-    inputs = {v.attr: v for v in graph.values if v.kind == "input" and v.attr in tensors}
+    inputs = {v.attr: v for v in (*graph.values, OWNER) if v.kind == "input" and v.attr in tensors}
     for key, t in names.items():
         if t.is_floating_point() and key[0] != "draw":
             t.requires_grad_()
@@ -525,6 +534,8 @@ class Hoisted:
         self.plan, self.layout, self.like = plan, layout, like
         self.node: dict[Value, Tensor] = {}
         self.sequence: dict[Value, Tensor] = {}
+        if layout.owner is not None:
+            self.node[OWNER] = layout.index["owner"]
         for v in plan.inputs:
             if v.attr in tensors:
                 (self.sequence if plan.reach[v] is Reach.SEQUENCE else self.node)[v] = tensors[v.attr]

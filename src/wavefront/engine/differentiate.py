@@ -94,11 +94,11 @@ def _join(g: Graph, v: Value, pieces: list[tuple[int, int, Value]]) -> list[Valu
                 rest.append(piece)
                 continue
             if piece[1] > at:
-                row.append(g.fill(0.0, tuple(piece[1] - at if d == dim else n for d, n in enumerate(v.shape))))
+                row.append(g.fill(0.0, tuple(piece[1] - at if d == dim else n for d, n in enumerate(v.shape)), v.edges))
             row.append(piece[2])
             at = piece[1] + piece[2].shape[dim]
         if at < v.shape[dim]:
-            row.append(g.fill(0.0, tuple(v.shape[dim] - at if d == dim else n for d, n in enumerate(v.shape))))
+            row.append(g.fill(0.0, tuple(v.shape[dim] - at if d == dim else n for d, n in enumerate(v.shape)), v.edges))
         whole.append(g.cat(row, dim))
         pieces = rest + [p for p in pieces if p[0] != dim]
     return whole
@@ -195,6 +195,10 @@ def _backward(g: Graph, v: Value, y: Value, give: Any, pieces: Any, active: set[
                 at += part.shape[v.attr]
         case "sum":
             give(a, g.expand(g.reshape(y, [*y.shape, 1]), a.shape))
+        case "spread":
+            give(a, g.collect(y))
+        case "collect":
+            give(a, g.spread(y))
         case "amax":
             largest = op("number", op("eq", a, g.reshape(v, [*v.shape, 1])))
             share = op("div", y, g.sum(largest))

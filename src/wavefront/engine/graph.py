@@ -1,8 +1,8 @@
 """The engine's language: a graph of basic operations on values, each of which has rows (one for every node) or is prepared (made of
 parameters alone).
 
-A value with rows is a vector, matrix or number per node; its `shape` leaves the rows out. Equal operations on equal values are one value.
-The kinds:
+A value with rows is a vector, matrix or number per node; its `shape` leaves the rows out. Where nodes have any number of predecessors, what a
+step does with each of them has a row for each edge instead. Equal operations on equal values are one value. The kinds:
 
     input              what comes from outside, by name              const     a number
     elementwise        `UNARY`, `BINARY`, `where`, broadcasting as torch does
@@ -12,6 +12,8 @@ The kinds:
     sparse             oᵢ = Σₖ wᵢₖ v[sᵢₖ], a row times a prepared sparse matrix held by its nonzeros w, s [M, k]; or times its transpose
     reshape permute expand narrow cat                                views and joins of the dimensions behind the rows
     sum amax           over the last dimension, which goes
+    spread             a node's value at each of its edges
+    collect            the sum of a node's edges, zero where there is none
     stop               the same value, but no gradient passes; or, with a limit, one that is clipped to it
     torch              any operation of torch on prepared values, as it is
 """
@@ -29,7 +31,7 @@ from torch import Tensor
 from wavefront.clipping import clip_gradient
 from wavefront.engine.products import product
 
-__all__ = ["BINARY", "COMPARE", "PRODUCTS", "UNARY", "Graph", "Recipe", "Unsupported", "Value", "evaluate", "needed", "order"]
+__all__ = ["BINARY", "COMPARE", "OWNER", "PRODUCTS", "UNARY", "Graph", "Recipe", "Unsupported", "Value", "evaluate", "needed", "order"]
 
 UNARY: dict[str, Callable[..., Tensor]] = {
     "abs": torch.abs,
@@ -82,16 +84,18 @@ class Unsupported(Exception):
 class Value:
     """One operation's result. Compared by identity: the graph makes equal ones the same."""
 
-    __slots__ = ("args", "attr", "kind", "number", "rows", "shape")
+    __slots__ = ("args", "attr", "edges", "kind", "number", "rows", "shape")
+    edges: bool  # whether its rows are edges
 
-    def __init__(self, kind: str, args: tuple[Value, ...], attr: Any, shape: tuple[int, ...], rows: bool, number: int):
+    def __init__(self, kind: str, args: tuple[Value, ...], attr: Any, shape: tuple[int, ...], rows: bool, number: int, edges: bool = False):
         self.kind, self.args, self.attr, self.shape, self.rows, self.number = kind, args, attr, shape, rows, number
+        self.edges = edges or kind == "spread" or (kind != "collect" and any(a.edges for a in args))
 
     @property
     def logical(self) -> bool:
         if self.kind in LOGICAL:
             return True
-        return self.kind in ("reshape", "permute", "expand", "narrow", "cat", "stop") and self.args[0].logical
+        return self.kind in ("reshape", "permute", "expand", "narrow", "cat", "stop", "spread") and self.args[0].logical
 
     @property
     def size(self) -> int:
@@ -101,7 +105,12 @@ class Value:
         inner = ", ".join(f"%{a.number}" for a in self.args)
         detail = "" if self.attr is None or self.kind == "torch" else f" {self.attr}"
         name = self.attr[0].__name__ if self.kind == "torch" else self.kind
-        return f"%{self.number} = {name}({inner}){detail} {list(self.shape)}{' per row' if self.rows else ''}"
+        return (
+            f"%{self.number} = {name}({inner}){detail} {list(self.shape)}{' per edge' if self.edges else ' per row' if self.rows else ''}"
+        )
+
+
+OWNER = Value("input", (), "owner", (), True, -1, edges=True)  # the node of each edge: what `spread` and `collect` go by
 
 
 class Graph:
@@ -113,20 +122,32 @@ class Graph:
 
     def new(self, kind: str, args: Iterable[Value], attr: Any, shape: Iterable[int], rows: bool, key: Hashable = None) -> Value:
         args, shape = tuple(args), tuple(shape)
+        if kind not in ("spread", "collect", "fold") and any(a.edges for a in args) and all(a.kind == "spread" for a in args if a.rows):
+            # the same for all edges of a node: once for the node
+            return self.spread(self.new(kind, [a.args[0] if a.rows else a for a in args], attr, shape, rows, key))
         known = (kind, args, attr if key is None else key, shape)
         if known not in self._known:
             self._known[known] = Value(kind, args, attr, shape, rows, len(self.values))
             self.values.append(self._known[known])
         return self._known[known]
 
-    def input(self, name: Hashable, shape: Iterable[int], rows: bool = True) -> Value:
-        return self.new("input", (), name, shape, rows)
+    def input(self, name: Hashable, shape: Iterable[int], rows: bool = True, edges: bool = False) -> Value:
+        made = self.new("input", (), name, shape, rows)
+        made.edges = edges
+        return made
 
     def const(self, number: float) -> Value:
         return self.new("const", (), float(number), (), False, key=float(number).hex())
 
-    def fill(self, number: float, shape: tuple[int, ...]) -> Value:
-        return self.expand(self.const(number), shape, rows=True)
+    def fill(self, number: float, shape: tuple[int, ...], edges: bool = False) -> Value:
+        filled = self.expand(self.const(number), shape, rows=True)
+        return self.spread(filled) if edges else filled
+
+    def spread(self, a: Value) -> Value:
+        return self.new("spread", (a,), None, a.shape, True)
+
+    def collect(self, a: Value) -> Value:
+        return self.new("collect", (a,), None, a.shape, True)
 
     def op(self, kind: str, *args: Value | float) -> Value:
         """An elementwise operation; broadcasts."""
@@ -320,6 +341,12 @@ def _get(v: Value, env: dict[Value, Tensor], like: Tensor, rows: int) -> Tensor:
 
 
 def _apply(v: Value, env: dict[Value, Tensor], like: Tensor, rows: int) -> Any:
+    if v.kind == "collect":
+        edges = _get(v.args[0], env, like, rows)
+        return edges.new_zeros(rows, *v.shape).index_add(0, env[OWNER], edges)
+    if v.kind == "spread":
+        return _get(v.args[0], env, like, rows).index_select(0, env[OWNER])
+    rows = env[OWNER].shape[0] if v.edges else rows
     lead = (rows,) if v.rows else ()
     if v.kind == "const":
         return like.new_full((), v.attr)

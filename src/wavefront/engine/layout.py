@@ -1,5 +1,7 @@
 """A structure as the compiled loops see it: index arrays into one buffer of states, and the share of each thread.
 
+Where a node may have any number of predecessors, the states before are those at the far ends of its edges: `before` is then by edge.
+
 The buffer of a state part has the initial state's rows first (if any node starts anew), then those that were given, latest last, then one
 row for each node. So in a batch of whole sequences the states before are the buffer itself, without its last rows.
 """
@@ -22,16 +24,24 @@ __all__ = ["Layout", "layout_of"]
 
 
 class Layout:
-    def __init__(self, structure: Structure, slots: int):
-        codes = structure.in_slots(slots).numpy()
+    def __init__(self, structure: Structure, slots: int | str):
         ends = structure.ends.numpy()
+        self.owner: np.ndarray | None = None  # the node that each edge belongs to, ascending
+        self.edge_offsets = np.zeros(len(structure.sizes) + 1, dtype=np.int64)  # where the edges of each front start
+        if isinstance(slots, int):
+            codes = structure.in_slots(slots).numpy()
+        else:
+            source, owner = structure.in_edges()
+            codes, self.owner, slots = source.numpy()[:, None], np.ascontiguousarray(owner.numpy(), dtype=np.int64), 1
+            self.edge_offsets = np.searchsorted(self.owner, structure.offsets)
         self.rows, self.nodes, self.slots, self.history = structure.rows, structure.nodes, slots, structure.history
         self.row = np.ascontiguousarray(structure.row.numpy(), dtype=np.int64)
         self.sizes, self.offsets = structure.sizes, structure.offsets
         self.fronts = len(structure.sizes)
         self.anew = bool((codes == NONE).any() or (ends == NONE).any())
         self.extra = self.rows * (self.history + self.anew)  # rows of the buffer before the nodes'
-        self.before = self._places(codes, self.row[:, None], np.arange(self.nodes) + self.extra)
+        rows = self.row if self.owner is None else self.row[self.owner]
+        self.before = self._places(codes, rows[:, None], np.arange(self.nodes) + self.extra)
         self.own = np.arange(self.extra, self.extra + self.nodes)
         self.ends = self._places(ends, np.arange(self.rows)[:, None], self.own)
         self._codes, self._end_codes = codes, ends
@@ -44,7 +54,7 @@ class Layout:
     @cached_property
     def chain(self) -> bool:
         """Every row has one node a front, and its state before is that of the front before: two rows for each sequence hold all that is alive."""
-        if self.slots != 1 or self.history != 1:
+        if self.slots != 1 or self.history != 1 or self.owner is not None:
             return False
         codes, here = self._codes[:, 0], self._codes[:, 0] >= 0
         alone = len(np.unique(self.row * self.fronts + self.front)) == self.nodes
@@ -65,7 +75,7 @@ class Layout:
     @cached_property
     def shifted(self) -> bool:
         """The states before all nodes, in order, are rows of the buffer without a gap: whole sequences."""
-        return self.slots == 1 and bool((self.before[:, 0] == self.before[0, 0] + np.arange(self.nodes)).all())
+        return self.slots == 1 and self.owner is None and bool((self.before[:, 0] == self.before[0, 0] + np.arange(self.nodes)).all())
 
     def blocks(self, most: int) -> list[tuple[int, int, int, int]]:
         """Runs of fronts of at most so many nodes, or of one front: (first front, last front, first node, last node)."""
@@ -109,21 +119,58 @@ class Layout:
     def _shares(self) -> dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]]:
         return {}
 
+    def count(self, edges: bool) -> int:
+        """How many rows an array has: nodes, or edges."""
+        return self.nodes if self.owner is None or not edges else len(self.owner)
+
+    def edge_shares(self, threads: int) -> dict[str, np.ndarray]:
+        """The edges of the same slices: where in the list of edges each front of each slice starts, how many it has, and the list; for each edge of
+        the list the place of its node in its front and slice; for each node of the list where its edges start in its front and slice, and
+        how many it has."""
+        assert self.owner is not None
+        if threads not in self._edge_shares:
+            starts, counts, nodes = self.shares(threads)
+            of = np.empty(self.nodes, dtype=np.int64)  # the front of a slice that each node is in
+            of[nodes] = np.repeat(np.argsort(starts, kind="stable"), counts[np.argsort(starts, kind="stable")])
+            place = np.empty(self.nodes, dtype=np.int64)
+            place[nodes] = np.arange(self.nodes)
+            edges = np.argsort(of[self.owner] // self.fronts, kind="stable")
+            edge_counts = np.bincount(of[self.owner], minlength=threads * self.fronts)
+            edge_starts = np.cumsum(edge_counts) - edge_counts
+            degree = np.bincount(self.owner, minlength=self.nodes)[nodes]
+            found = {
+                "edge starts": edge_starts,
+                "edge counts": edge_counts,
+                "edge list": edges,
+                "edge owner": (place - starts[of])[self.owner][edges],
+                "edge first": np.cumsum(degree) - degree - edge_starts[of[nodes]],
+                "degree": degree,
+            }
+            self._edge_shares[threads] = {name: np.ascontiguousarray(a, dtype=np.int64) for name, a in found.items()}
+        return self._edge_shares[threads]
+
+    @cached_property
+    def _edge_shares(self) -> dict[int, dict[str, np.ndarray]]:
+        return {}
+
     @cached_property
     def index(self) -> dict[str, Tensor]:
         """The same as tensors, for what torch gathers: now and in later calls, whatever mode they are in."""
         with torch.inference_mode(False):
-            return {"row": torch.from_numpy(self.row), "before": torch.from_numpy(self.before), "ends": torch.from_numpy(self.ends)}
+            found = {"row": self.row, "before": self.before, "ends": self.ends}
+            if self.owner is not None:
+                found["owner"] = self.owner
+            return {name: torch.from_numpy(array) for name, array in found.items()}
 
 
-_by_structure: weakref.WeakKeyDictionary[Structure, dict[int, Layout]] = weakref.WeakKeyDictionary()
+_by_structure: weakref.WeakKeyDictionary[Structure, dict[int | str, Layout]] = weakref.WeakKeyDictionary()
 _by_key: OrderedDict[Any, Layout] = OrderedDict()
 _lock = threading.Lock()
 KEPT = 64  # layouts of batches of sequences seen lately: the next batch often has the same form
 KEPT_NODES = 1_000_000  # in all of them but the newest, at some 60 bytes each
 
 
-def layout_of(structure: Structure, slots: int) -> Layout:
+def layout_of(structure: Structure, slots: int | str) -> Layout:
     key = (structure.key, slots)
     if key[0] is not None:
         with _lock:

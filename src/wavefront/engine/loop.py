@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from wavefront.engine.graph import Value, evaluate
+from wavefront.engine.graph import OWNER, Value, evaluate
 from wavefront.engine.layout import Layout
 from wavefront.engine.plan import Plan, Reach
 
@@ -26,8 +26,12 @@ def replay(plan: Plan, layout: Layout, into: Sequence[Tensor], starts: Sequence[
         parts += [starts[leaves * (j + 1) + number] for j in reversed(range(layout.history))]
         blocks.append(parts)
     kept: list[list[Tensor]] = [[] for _ in plan.exported]
-    for first, last in zip(layout.offsets[:-1].tolist(), layout.offsets[1:].tolist()):
+    for number, (first, last) in enumerate(zip(layout.offsets[:-1].tolist(), layout.offsets[1:].tolist())):
         env: dict[Value, Tensor] = {}
+        low, high = first, last
+        if layout.owner is not None:
+            low, high = layout.edge_offsets[number : number + 2].tolist()
+            env[OWNER] = layout.index["owner"][low:high] - first
         for v, tensor in zip(plan.into, into):
             if v.rows:
                 env[v] = tensor.index_select(0, row[first:last]) if plan.reach[v] is Reach.SEQUENCE else tensor[first:last]
@@ -37,7 +41,7 @@ def replay(plan: Plan, layout: Layout, into: Sequence[Tensor], starts: Sequence[
             together = torch.cat(blocks[number])
             blocks[number] = [together]
             for slot in range(layout.slots):
-                env[plan.before[slot][number]] = together.index_select(0, before[first:last, slot])
+                env[plan.before[slot][number]] = together.index_select(0, before[low:high, slot])
         found = evaluate([*plan.after, *plan.exported], env, like, last - first)
         for number in range(leaves):
             blocks[number].append(found[number])

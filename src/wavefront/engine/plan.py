@@ -68,7 +68,7 @@ CHEAP = {
 }
 
 
-VIEWS = {"narrow", "reshape"}
+VIEWS = {"narrow", "reshape", "spread"}
 
 # numbers in a weight from which its product pays for a loop of its own (training two layers of LSTM, B = 64, two loops against one: 256 units 3 %
 # faster, 512 units 6 %; 128 units, B = 32: 11 % slower)
@@ -127,7 +127,9 @@ def make_plan(graph: Graph, before: list[list[Value]], after: Sequence[Value], o
         mine = [after[n] for n in parts]
         states = {slot[n] for slot in before for n in parts}
         here = {v: Reach.NODE if r is Reach.STATE and stage.get(v, k) < k else r for v, r in reach.items()}
-        carried, into = _inside(mine, here, states)
+        # the edges are seen in the loop alone: what the output is to know of them is summed there
+        sums = [v for v in everything if v.kind == "collect" and reach[v] is Reach.STATE and stage[v] == k]
+        carried, into = _inside([*mine, *sums], here, states)
         into, lifted = _lift(into, set(carried), everything, [*after, output], here)
         loops.append(Plan(graph, here, [[slot[n] for n in parts] for slot in before], mine, output, carried, into, lifted, [], [], parts))
     carried_all = list(dict.fromkeys(v for loop in loops for v in loop.carried))
@@ -154,7 +156,10 @@ def make_plan(graph: Graph, before: list[list[Value]], after: Sequence[Value], o
 
 
 def _stages(before: list[list[Value]], after: Sequence[Value]) -> list[list[int]]:
-    """The parts of the state in groups, each in need of those before it and of itself alone; as few as take all large products out of the loop."""
+    """The parts of the state in groups, each in need of those before it and of itself alone; as few as take all large products out of the loop.
+    States that come by edges stay together."""
+    if any(leaf.edges for slot in before for leaf in slot):
+        return [list(range(len(after)))]
     number = {leaf: n for slot in before for n, leaf in enumerate(slot)}
     needs: dict[Value, frozenset[int]] = {}
     for v in order(after):
@@ -210,7 +215,7 @@ def _inside(after: Sequence[Value], reach: dict[Value, Reach], states: set[Value
     into: dict[Value, None] = {}
 
     def outside(v: Value) -> bool:
-        return reach[v] is not Reach.STATE and (not v.rows or reach[v] is not Reach.PARAMETERS)
+        return reach[v] is not Reach.STATE and (not v.rows or reach[v] is not Reach.PARAMETERS) and not v.edges
 
     def visit(values: Iterable[Value]) -> None:
         todo = [(v, False) for v in values][::-1]

@@ -15,26 +15,38 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from wavefront.engine.graph import BINARY, UNARY, Graph, Slot, Unsupported, Value
+from wavefront.engine.graph import BINARY, OWNER, UNARY, Graph, Slot, Unsupported, Value, is_const
 
 __all__ = ["record"]
 
 aten = torch.ops.aten
 
 
-def record(step: Callable[[], Any], named: dict[Any, Tensor], prepared: Iterable[Any], rows: int, graph: Graph, held: list[Tensor]) -> Any:
+def record(
+    step: Callable[[], Any],
+    named: dict[Any, Tensor],
+    prepared: Iterable[Any],
+    rows: int,
+    graph: Graph,
+    held: list[Tensor],
+    edges: int | None = None,
+) -> Any:
     """Run `step()` and translate it, into the graph. -> the result with a `Value` in the place of each tensor. Tensors that the step uses without
     having been given them are added to `held`: the inputs ("held", 0), ("held", 1), ...
 
     named     the tensors that the step starts from; the names become those of the graph's inputs
     prepared  the names of those that have no rows (parameters, masks of weights)
     rows      the number of rows of the others: no size in the cell may be equal to it or a multiple of it
+    edges     of a step over any number of predecessors: the number of rows of what it is given for each; likewise
     """
-    recorder = Recorder(rows, graph, held)
+    recorder = Recorder(rows, graph, held, edges)
     without = set(prepared)
     for name, tensor in named.items():
+        if name == OWNER.attr:
+            recorder.know(tensor, OWNER)
+            continue
         has_rows = name not in without
-        value = recorder.graph.input(name, tensor.shape[1:] if has_rows else tensor.shape, has_rows)
+        value = recorder.graph.input(name, tensor.shape[1:] if has_rows else tensor.shape, has_rows, has_rows and tensor.shape[0] == edges)
         if has_rows and not tensor.is_floating_point() and tensor.dtype is not torch.bool:
             raise Unsupported(f"an input of {tensor.dtype}")
         recorder.know(tensor, recorder.graph.op("ne", value, 0.0) if tensor.dtype is torch.bool else value)
@@ -48,9 +60,9 @@ class Recorder(TorchDispatchMode):
     def _should_skip_dynamo(cls) -> bool:
         return False  # to be skipped, a mode imports torch._dynamo: seconds
 
-    def __init__(self, rows: int, graph: Graph, held: list[Tensor]):
+    def __init__(self, rows: int, graph: Graph, held: list[Tensor], edges: int | None):
         super().__init__()
-        self.rows, self.graph, self.held = rows, graph, held
+        self.rows, self.graph, self.held, self.edges = rows, graph, held, edges
         self.values: dict[int, Value] = {}
         self.storages: dict[int, int] = {}  # how many tensors look at a piece of memory: writing to a shared one cannot be followed
         self.alive: list[Tensor] = []  # an id must not be used twice
@@ -64,7 +76,7 @@ class Recorder(TorchDispatchMode):
 
     def of(self, tensor: Tensor) -> Value:
         if id(tensor) not in self.values:
-            if tensor.dim() > 0 and tensor.shape[0] == self.rows:
+            if self._has_rows(tensor):
                 raise Unsupported("the step uses a tensor with rows that it was not given")
             # a tensor that the cell holds without having registered it: as it is, without rows
             number = next((n for n, known in enumerate(self.held) if known is tensor), len(self.held))
@@ -94,6 +106,8 @@ class Recorder(TorchDispatchMode):
         if translate is None:
             raise Unsupported(f"aten.{name} is not an operation that the engine knows")
         given_args, given_kwargs = pytree.tree_map(lambda a: self.of(a) if isinstance(a, Tensor) else a, (list(args), kwargs))
+        if OWNER in values and name not in BY_OWNER:
+            raise Unsupported(f"aten.{name} of the nodes that edges belong to; a step may sum by them, and spread")
         folded = [v for v in values if v.kind == "fold"]
         if folded and name not in FOLDING:
             raise Unsupported(f"aten.{name} of {[list(t.shape) for t in tensors]}: rows and other dimensions are mixed")
@@ -101,15 +115,33 @@ class Recorder(TorchDispatchMode):
         for tensor, value in zip(pytree.tree_leaves(result), found if isinstance(found, (list, tuple)) else [found]):
             if value is not None:
                 expected = tuple(tensor.shape[1:]) if value.rows else tuple(tensor.shape)
-                if value.kind == "fold" and tensor.shape[0] == self.rows * value.attr:
+                if value.kind == "fold" and tensor.shape[0] == self.count(value) * value.attr:
                     expected = value.shape
+                elif value.rows and tensor.shape[0] != self.count(value):
+                    raise Unsupported(f"aten.{name} of {[list(t.shape) for t in tensors]}: nodes and edges are mixed")
                 if value.shape != expected:
                     raise Unsupported(f"aten.{name} of {[list(t.shape) for t in tensors]}: rows and other dimensions are mixed")
                 self.know(tensor, value)
         return result
 
     def _has_rows(self, result: Any) -> bool:
-        return any(isinstance(t, Tensor) and t.dim() > 0 and t.shape[0] == self.rows for t in pytree.tree_leaves(result))
+        return any(isinstance(t, Tensor) and t.dim() > 0 and t.shape[0] in (self.rows, self.edges) for t in pytree.tree_leaves(result))
+
+    def count(self, v: Value) -> int:
+        """How many rows v has."""
+        if not v.edges:
+            return self.rows
+        assert self.edges is not None
+        return self.edges
+
+    def filled(self, number: float, shape: Iterable[int]) -> Value:
+        count, *shape = shape
+        return self.graph.fill(float(number), tuple(shape), edges=count == self.edges)
+
+    def over(self, v: Value, shape: Iterable[int], count: int) -> Value:
+        """A prepared value, broadcast to a shape that is the same for all of so many rows."""
+        v = self.graph.expand(v, shape, rows=True)
+        return self.graph.spread(v) if count == self.edges else v
 
     def _prepared(self, func: Any, args: Any, kwargs: Any, result: Any, values: list[Value]) -> None:
         places: dict[Value, int] = {}
@@ -132,8 +164,8 @@ class Recorder(TorchDispatchMode):
         shape = list(shape)
         if -1 in shape:
             known = math.prod(n for n in shape if n != -1)
-            shape[shape.index(-1)] = self.rows * a.size // known if known else 0
-        if not shape or shape[0] != self.rows:
+            shape[shape.index(-1)] = self.count(a) * a.size // known if known else 0
+        if not shape or shape[0] != self.count(a):
             raise Unsupported(f"a reshape of {list(a.shape)} per row that moves the rows")
         return shape[1:]
 
@@ -148,6 +180,7 @@ FOLDING = {
     "addmm",
     "detach",
 }  # what may be done with a matrix per row seen as more rows
+BY_OWNER = {"index_add", "index_select", "index"}  # what may be done with the nodes that edges belong to
 
 
 def translation(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -348,21 +381,17 @@ def _to(r, a, dtype=None, **kwargs):
     return r.graph.op("number", a) if dtype is not None and dtype.is_floating_point else a
 
 
-def _filled(r, shape, number):
-    return r.graph.fill(float(number), tuple(shape)[1:])
-
-
-TRANSLATIONS["zeros"] = lambda r, shape, **kw: _filled(r, shape, 0)
-TRANSLATIONS["ones"] = lambda r, shape, **kw: _filled(r, shape, 1)
-TRANSLATIONS["full"] = lambda r, shape, number, **kw: _filled(r, shape, number)
-TRANSLATIONS["new_zeros"] = lambda r, a, shape, **kw: _filled(r, shape, 0)
-TRANSLATIONS["new_ones"] = lambda r, a, shape, **kw: _filled(r, shape, 1)
-TRANSLATIONS["new_full"] = lambda r, a, shape, number, **kw: _filled(r, shape, number)
-TRANSLATIONS["zeros_like"] = lambda r, a, **kw: r.graph.fill(0.0, a.shape)
-TRANSLATIONS["ones_like"] = lambda r, a, **kw: r.graph.fill(1.0, a.shape)
-TRANSLATIONS["full_like"] = lambda r, a, number, **kw: r.graph.fill(float(number), a.shape)
-TRANSLATIONS["fill"] = lambda r, a, number: r.graph.fill(float(number), a.shape)
-TRANSLATIONS["zero"] = lambda r, a: r.graph.fill(0.0, a.shape)
+TRANSLATIONS["zeros"] = lambda r, shape, **kw: r.filled(0, shape)
+TRANSLATIONS["ones"] = lambda r, shape, **kw: r.filled(1, shape)
+TRANSLATIONS["full"] = lambda r, shape, number, **kw: r.filled(number, shape)
+TRANSLATIONS["new_zeros"] = lambda r, a, shape, **kw: r.filled(0, shape)
+TRANSLATIONS["new_ones"] = lambda r, a, shape, **kw: r.filled(1, shape)
+TRANSLATIONS["new_full"] = lambda r, a, shape, number, **kw: r.filled(number, shape)
+TRANSLATIONS["zeros_like"] = lambda r, a, **kw: r.graph.fill(0.0, a.shape, a.edges)
+TRANSLATIONS["ones_like"] = lambda r, a, **kw: r.graph.fill(1.0, a.shape, a.edges)
+TRANSLATIONS["full_like"] = lambda r, a, number, **kw: r.graph.fill(float(number), a.shape, a.edges)
+TRANSLATIONS["fill"] = lambda r, a, number: r.graph.fill(float(number), a.shape, a.edges)
+TRANSLATIONS["zero"] = lambda r, a: r.graph.fill(0.0, a.shape, a.edges)
 
 
 @translation("mm", "matmul")
@@ -412,7 +441,7 @@ def _view(r, a, shape, *rest):
     if a.kind == "fold":
         return g.reshape(a.args[0], r.behind(shape, a.args[0]))
     more = a.size // max(1, a.shape[-1]) if len(a.shape) >= 2 else 1
-    if more > 1 and shape[1:] == [a.shape[-1]] and shape[0] in (-1, r.rows * more):
+    if more > 1 and shape[1:] == [a.shape[-1]] and shape[0] in (-1, r.count(a) * more):
         inner = g.reshape(a, [more, a.shape[-1]])
         return g.new("fold", (inner,), inner.shape[0], inner.shape[1:], True)
     return g.reshape(a, r.behind(shape, a))
@@ -459,11 +488,11 @@ def _t(r, a):
 def _expand(r, a, shape, implicit=False):
     shape = list(shape)
     if not a.rows:
-        if shape[0] != r.rows:
+        if shape[0] not in (r.rows, r.edges):
             raise Unsupported("an expansion that moves the rows")
         inner = [a.shape[d - len(shape)] if n == -1 else n for d, n in enumerate(shape)]
         squeezed = r.graph._squeezed(a, len(shape) - 1)
-        return r.graph.expand(squeezed, inner[1:], rows=True)
+        return r.over(squeezed, inner[1:], shape[0])
     return r.graph.expand(a, [a.shape[d] if n == -1 else n for d, n in enumerate(shape[1:])])
 
 
@@ -471,7 +500,7 @@ def _expand(r, a, shape, implicit=False):
 def _slice(r, a, dim=0, start=None, end=None, step=1):
     if step != 1:
         raise Unsupported(f"a slice with step {step}")
-    if dim % (len(a.shape) + 1) == 0 and (start in (0, None)) and (end is None or end >= r.rows):
+    if dim % (len(a.shape) + 1) == 0 and (start in (0, None)) and (end is None or end >= r.count(a)):
         return a
     dim = r.dim(dim, len(a.shape))
     n = a.shape[dim]
@@ -479,9 +508,27 @@ def _slice(r, a, dim=0, start=None, end=None, step=1):
     return r.graph.narrow(a, dim, start, max(0, end - start))
 
 
+@translation("index_select")
+def _index_select(r, a, dim, index):
+    if index is not OWNER or dim != 0 or a.edges:
+        raise Unsupported("index_select other than of a node's value at each of its edges")
+    return r.graph.spread(a)
+
+
+@translation("index_add")
+def _index_add(r, a, dim, index, edges, alpha=1):
+    if index is not OWNER or dim != 0 or a.edges or not edges.edges:
+        raise Unsupported("index_add other than of the edges of a node")
+    total = r.graph.collect(_scaled(r, edges, alpha))
+    zeros = a.kind == "expand" and is_const(a.args[0], 0.0)
+    return total if zeros else r.graph.op("add", a, total)
+
+
 @translation("index")
 def _index(r, a, indices):
     places = indices[-1]
+    if len(indices) == 1 and places is OWNER:
+        return _index_select(r, a, 0, places)
     if len(a.shape) != 1 or len(indices) != 2 or indices[0] is not None or places.rows or places.logical:
         raise Unsupported("indexing other than of a vector at prepared places, v[:, places]")
     return r.graph.gather(a, places)
@@ -515,7 +562,8 @@ def _unbind(r, a, dim=0):
 def _cat(r, parts, dim=0):
     rank = max(len(p.shape) - (0 if p.rows else 1) for p in parts)
     dim = r.dim(dim, rank)
-    return r.graph.cat([p if p.rows else _expand(r, p, [r.rows, *p.shape[1:]]) for p in parts], dim)
+    count = next(r.count(p) for p in parts if p.rows)
+    return r.graph.cat([p if p.rows else _expand(r, p, [count, *p.shape[1:]]) for p in parts], dim)
 
 
 @translation("stack")

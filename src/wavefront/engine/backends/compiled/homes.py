@@ -47,7 +47,7 @@ def _reads(schedule: Schedule, v: Value) -> list[Touch]:
     for number, group in enumerate(schedule.groups):
         size = group.shape[-1] if len(group.shape) == 1 else 0
         for item in group.items:
-            todo: list[tuple[Value, int | None]] = [(item.value, 0 if size and group.kind == "map" else None)]
+            todo: list[tuple[Value, int | None]] = [(item.value, 0 if size and group.kind in ("map", "collect") else None)]
             seen: set[tuple[Value, int | None]] = set()
             while todo:
                 u, at = todo.pop()
@@ -63,7 +63,7 @@ def _reads(schedule: Schedule, v: Value) -> list[Touch]:
                         found[Touch(number, None, 0)] = None
                 elif u.kind == "narrow" and len(u.shape) == 1:
                     todo.append((u.args[0], None if at is None else at + u.attr[1]))
-                elif u.kind in ELEMENTWISE or u.kind == "stop":
+                elif u.kind in ELEMENTWISE or u.kind in ("stop", "spread") or (u.kind == "collect" and u is item.value):
                     todo += [(a, at if a.shape == u.shape else None) for a in u.args]
                 else:
                     todo += [(a, None) for a in u.args]
@@ -76,7 +76,7 @@ def _writes(schedule: Schedule, place: Place) -> list[tuple[Item, Touch]]:
     for number, group in enumerate(schedule.groups):
         for item in group.items:
             if item.place == place:
-                plain = group.kind == "map" and len(group.shape) == 1 and item.strides == (1,) and not item.accumulate
+                plain = group.kind in ("map", "collect") and len(group.shape) == 1 and item.strides == (1,) and not item.accumulate
                 found.append((item, Touch(number, item.offset if plain else None, group.shape[-1] if plain else 0)))
     return found
 

@@ -48,7 +48,7 @@ class Kernel:
     ):
         """sizes: the vector size of each place, by (kind, number); clear: parts whose gradient is set to zero once a front is done with it."""
         self.schedule, self.slots, self.reverse, self.clear = schedule, slots, reverse, clear
-        self.sizes = sizes | {(p.kind, p.number): v.size for v, p in schedule.places.items() if p.kind == "scratch"}
+        self.sizes = sizes | {(p.kind, p.number): v.size for v, p in schedule.places.items() if p.kind.endswith("scratch")}
         self.width = host_bytes() // (8 if double else 4)
         self.double = double
         self.arguments: list[Any] = []
@@ -115,8 +115,13 @@ class Kernel:
             at = c.b.add(first, t)
             start, count = c.load_i64(self._pointer("starts"), at), c.load_i64(self._pointer("counts"), at)
             self._list = c.at(self._pointer("list"), start, I64)
+            edges = count
+            if self.schedule.edged:
+                first_edge, edges = c.load_i64(self._pointer("edge starts"), at), c.load_i64(self._pointer("edge counts"), at)
+                self._edges, self._owners = (c.at(self._pointer(name), first_edge, I64) for name in ("edge list", "edge owner"))
+                self._first_edges, self._degrees = (c.at(self._pointer(name), start, I64) for name in ("edge first", "degree"))
             for group in self.schedule.groups:
-                self._group(group, count)
+                self._group(group, edges if group.edges else count)
             if self.clear:
                 c.if_(c.b.icmp_signed("!=", self._number("clear"), c.i64(0)), lambda: self._clear(count))
 
@@ -128,19 +133,23 @@ class Kernel:
     # rows of places
 
     def _pointer_of(self, place: Place, i: Any, offset: int = 0) -> Any:
-        """Where the vector of the i-th node of this front and slice starts, moved on by `offset`."""
+        """Where the vector of the i-th node (or edge, of what is by edge) of this front and slice starts, moved on by `offset`."""
         c = self.c
-        if place.kind == "scratch":
-            key = ("scratch", place.number)
-            size = self.sizes[key]
-            at = c.add(c.b.mul(self._most, c.i64(place.number)), c.mul(i, size))
+        if place.kind.endswith("scratch"):
+            size = self.sizes[(place.kind, place.number)]
+            most = self._most
+            at = c.add(c.b.mul(most, c.i64(place.number)), c.mul(i, size))
+            if place.kind == "edge scratch":
+                at = c.add(self._number("edge_scratch"), c.b.mul(self._number("most_edges"), c.i64(place.number)), c.mul(i, size))
             return c.at(self._scratch, c.add(at, c.i64(offset)))
         if place.kind == "fixed":
             return c.at(self._pointer(("fixed", place.number)), c.i64(offset))
-        node = self._remember(("node", id(i)), lambda: c.load_i64(self._list, i))
-        size = self.sizes[("state" if place.kind in ("own", "acc", "before") else place.kind, place.number)]
+        by_edge = self.schedule.edged and place.kind in ("edge", "state", "before")
+        node = self._remember(("node", by_edge, id(i)), lambda: c.load_i64(self._edges if by_edge else self._list, i))
+        kind = {"own": "state", "acc": "state", "before": "state", "edge": "node"}.get(place.kind, place.kind)
+        size = self.sizes[(kind, place.number)]
         match place.kind:
-            case "node":
+            case "node" | "edge":
                 array, row = ("node", place.number), node
             case "row":
                 array, row = ("row", place.number), self._index("row", node, 1, 0)
@@ -183,6 +192,8 @@ class Kernel:
         self._stage = g.stage
         if g.kind == "reduce":
             self._reduce(g, count)
+        elif g.kind == "collect":
+            self._collect(g, count)
         elif g.windows:
             self._product(g, count)
         else:
@@ -295,6 +306,30 @@ class Kernel:
 
         c.loop(c.i64(0), count, 1, row)
 
+    def _collect(self, g: Group, count: Any) -> None:
+        """Sums over the edges of each node."""
+        c = self.c
+
+        def row(i: Any) -> None:
+            first = c.load_i64(self._first_edges, i)
+            last = c.add(first, c.load_i64(self._degrees, i))
+
+            def panel(index: tuple[Line, ...], lanes: int) -> None:
+                def edge(e: Any, *sums: Any) -> list[Any]:
+                    self._memo.clear()
+                    self._i, self._lanes = e, lanes
+                    return [c.b.fadd(so_far, self.value(item.value.args[0], index)) for item, so_far in zip(g.items, sums)]
+
+                sums = c.loop(first, last, 1, edge, [c.splat(0.0)] * len(g.items))
+                self._memo.clear()
+                self._i, self._lanes = i, lanes
+                for item, total in zip(g.items, sums):
+                    self._store(item, total, index)
+
+            self._panels(g.shape, panel)
+
+        c.loop(c.i64(0), count, 1, row)
+
     def _outer(self, shape: tuple[int, ...], body: Any, index: tuple[Line, ...] = ()) -> None:
         if len(index) == len(shape):
             body(index)
@@ -349,7 +384,7 @@ class Kernel:
         whole, rest = panels // together, panels % together
         self.vars = {}
         for key, a, _ in weights:
-            if isinstance(key, int):
+            if isinstance(key, int) and not g.edges:
                 self._turn(key, a, count)
 
         def block(u: Any, panels_here: int, lanes_last: int) -> None:
@@ -363,7 +398,7 @@ class Kernel:
                         self._memo.clear()
                         c.b.store(self._pointer_of(place, c.add(i, c.i64(k)), start), c.at(self._rows, c.i64(k), PTR))
                     if isinstance(key, int):
-                        turned = c.at(self._turned[key], c.mul(i, a.shape[0])) if r == self.width else None
+                        turned = c.at(self._turned[key], c.mul(i, a.shape[0])) if r == self.width and not g.edges else None
                         for p in range(columns):
                             self._sparse_panel(key, c.add(u, c.i64(p * self.width)), r, columns, offset * rows + p, turned)
                         offset += columns
@@ -616,6 +651,12 @@ class Kernel:
                 return self.value(a, index)
             case "expand":
                 return self.value(a, _broadcast(a, v, index))
+            case "spread":
+                edge = self._i
+                self._i = self._remember(("owner", id(edge)), lambda: c.load_i64(self._owners, edge))
+                found = self.value(a, index)
+                self._i = edge
+                return found
             case "narrow":
                 dim, start = v.attr
                 return self.value(a, tuple((line[0], line[1] + start) if d == dim else line for d, line in enumerate(index)))

@@ -25,7 +25,7 @@ __all__ = ["Program"]
 
 @dataclass
 class Arrays:
-    """The arrays of a kernel, numbered: what each is by name."""
+    """The arrays of a kernel, numbered: what each is by name. Those of edges are among those of nodes."""
 
     node: list[Any]
     row: list[Any]
@@ -164,12 +164,12 @@ class Program:
         outputs = [(v, Place("own", n), False) for n, v in enumerate(self.plan.after)]
         for kind, values in (("export", self.exports), ("keep", self.keeps)):
             for v in values:
-                outputs.append((v, Place("node", len(arrays.node)), False))
+                outputs.append((v, Place("edge" if v.edges else "node", len(arrays.node)), False))
                 arrays.node.append((kind, v))
         self._add_fixed(arrays, sources, [v for v, _, _ in outputs])
         schedule = Schedule(sources, outputs)
         operands = {base(c.a)[0] for c in self.contributions if c.a is not None}
-        places = {v: schedule.places[v] for v in self.keeps if v not in operands}
+        places = {v: schedule.places[v] for v in self.keeps if v not in operands and not v.edges}
         self.homes = find_homes(schedule, places, [v for v in self.lifted if v not in self._read_again])
         return Kernel(schedule, self._sizes(arrays), self.slots, self.double, reverse=False), arrays
 
@@ -181,7 +181,7 @@ class Program:
 
         def array(kind: str, v: Value) -> Place:
             arrays.node.append((kind, v))
-            return Place("node", len(arrays.node) - 1)
+            return Place("edge" if v.edges else "node", len(arrays.node) - 1)
 
         for v in self.exports:
             sources.setdefault(v, array("export", v))

@@ -148,7 +148,16 @@ class Call:
     def _frame(self, layout: Layout) -> Frame:
         starts, counts, nodes = layout.shares(self.slices)
         most = int(counts.max(initial=0))
-        scratch = max(1, (self.kernel.schedule.scratch + self.kernel.turned) * most)
+        by_node = (self.kernel.schedule.scratch + self.kernel.turned) * most
+        scratch = max(1, by_node)
+        if self.kernel.schedule.edged:
+            edges = layout.edge_shares(self.slices)
+            most_edges = int(edges["edge counts"].max(initial=0))
+            scratch += self.kernel.schedule.edge_scratch * most_edges
+            self.set("edge_scratch", by_node)
+            self.set("most_edges", most_edges)
+            for name, array in edges.items():
+                self.give(name, array)
         for key, number in (
             ("fronts", layout.fronts),
             ("most", most),
@@ -237,7 +246,7 @@ def _forward(program: Program, layout: Layout, into: Sequence[Tensor], starts: S
         elif v in program.homes:
             kept.append((number, program.homes[v]))
         else:
-            array = tensor_of[v].contiguous() if kind == "into" else like.new_empty(layout.nodes, *v.shape)
+            array = tensor_of[v].contiguous() if kind == "into" else like.new_empty(layout.count(v.edges), *v.shape)
             call.give(("node", number), array)
             if kind != "into":
                 written[v] = array
@@ -321,7 +330,7 @@ def _backward(
                 d = given[v]
                 array = like.new_zeros(layout.nodes, *v.shape) if d is None else d.contiguous()
             elif kind == "delta":
-                array = deltas[v] = like.new_empty(layout.nodes, *v.shape)
+                array = deltas[v] = like.new_empty(layout.count(v.edges), *v.shape)
             else:
                 array = written[v]
             call.give(("node", number), array)
@@ -336,11 +345,12 @@ def _backward(
             call.give(("node", number), of[v], first)
         for number, home in kept:
             call.give(("node", number), of[home.of][:, home.start :], first)
-        here = {d: of[over[d]] if d in over else like.new_empty(last - first, *d.shape) for d in passing}
+        parts_of = {False: slice(first, last), True: slice(*layout.edge_offsets[[low, high]].tolist())}  # by whether it is of edges
+        here = {d: of[over[d]] if d in over else like.new_empty(_length(parts_of[d.edges]), *d.shape) for d in passing}
         for d, number in passing.items():
-            call.give(("node", number), here[d], first)
+            call.give(("node", number), here[d], parts_of[d.edges].start)
         call.run(low, high)
-        nodes.first, nodes.last, nodes.sums = first, last, of
+        nodes.part, nodes.sums = parts_of, of
         here |= {d: array[first:last] for d, array in deltas.items()}
         for total in parts.values():
             total.add(nodes, here)
@@ -374,19 +384,23 @@ def _backward(
     return found
 
 
+def _length(part: slice) -> int:
+    return int(part.stop - part.start)
+
+
 class _Nodes:
-    """Forward values of the nodes from `first` to `last`, for the products after the loop."""
+    """Forward values of some of the nodes, for the products after the loop."""
 
     def __init__(
         self, program: Program, layout: Layout, tensor_of: dict[Value, Tensor], buffers: Sequence[Tensor], written: dict[Value, Tensor]
     ):
         self.program, self.layout, self.buffers = program, layout, buffers
         self.known = {**tensor_of, **written}
-        self.first, self.last = 0, layout.nodes
+        self.part: dict[bool, slice] = {}  # of the nodes, and of the edges
         self.sums: dict[Value, Tensor] = {}
 
     def of(self, v: Value) -> Tensor:
-        plan, layout, here = self.program.plan, self.layout, slice(self.first, self.last)
+        plan, layout, here = self.program.plan, self.layout, self.part[v.edges]
         if v in self.sums:
             return self.sums[v]
         if v in self.known:
@@ -394,18 +408,20 @@ class _Nodes:
                 return self.known[v].index_select(0, layout.index["row"][here])
             return self.known[v][here] if v.rows else self.known[v]
         if v in plan.after:
-            return self.buffers[plan.after.index(v)][layout.extra + self.first : layout.extra + self.last]
+            return self.buffers[plan.after.index(v)][layout.extra + here.start : layout.extra + here.stop]
         for slot, parts in enumerate(plan.before):
             if v in parts:
                 buffer = self.buffers[parts.index(v)]
                 if layout.shifted:
                     start = int(layout.before[0, 0])
-                    return buffer[start + self.first : start + self.last]
+                    return buffer[start + here.start : start + here.stop]
                 return buffer.index_select(0, layout.index["before"][here, slot])
         if v.kind == "narrow":
             return self.of(v.args[0]).narrow(v.attr[0] + 1, v.attr[1], v.shape[v.attr[0]])
         if v.kind in ("reshape", "stop"):
-            return self.of(v.args[0]).reshape(self.last - self.first, *v.shape)
+            return self.of(v.args[0]).reshape(_length(here), *v.shape)
+        if v.kind == "spread":
+            return self.of(v.args[0]).index_select(0, layout.index["owner"][here] - self.part[False].start)
         raise AssertionError(f"{v} was not stored")
 
 

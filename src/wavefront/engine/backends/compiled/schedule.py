@@ -25,6 +25,8 @@ class Place(NamedTuple):
     acc      the gradient of this node's own state               before the gradient of the state before, of `slot`
     node     array `number`, one vector a node                   row    array `number`, one vector a sequence
     fixed    vector `number`, the same for all                   scratch  of this thread, from `number` on
+    edge     array `number`, one vector an edge                  edge scratch  likewise
+    Where nodes have any number of predecessors, the states before are by edge.
     """
 
     kind: str
@@ -45,8 +47,9 @@ class Item(NamedTuple):
 @dataclass
 class Group:
     stage: int
-    kind: str  # "map" or "reduce"
+    kind: str  # "map", "reduce" or "collect"
     shape: tuple[int, ...]
+    edges: bool = False  # whether it is a loop over edges; "collect" is one over nodes
     items: list[Item] = field(default_factory=list)
     windows: list[tuple[Value, int]] = field(default_factory=list)  # products, and the first of the columns, that this group computes
 
@@ -90,12 +93,13 @@ class Schedule:
                 raise Unsupported("a matrix product of two carried values")
             if v.kind == "input":
                 raise AssertionError(f"{v} has no place")
+        self.edged = any(v.edges for v in (*self.values, *self.sources))
         self.barrier: set[Value] = set()
         self.in_memory: set[Value] = {v for v, _, accumulate in self.outputs if not accumulate}
         for v in self.values:
             if v.kind in PRODUCTS:
                 self._hold(base(v.args[0])[0])
-            elif v.kind in ("sum", "amax", "cat"):
+            elif v.kind in ("sum", "amax", "cat", "collect"):
                 self._hold(v)
             elif v.kind == "reshape" and not _maps(v):
                 self._hold(base(v.args[0])[0])
@@ -153,10 +157,14 @@ class Schedule:
             self._stages: dict[Value, int] = {}
             changed = False
             for v in self.values:
-                if v.kind in ("sum", "amax"):
+                if v.kind in ("sum", "amax", "collect"):
                     operand = v.args[0]
                     if not self.held(operand, self.stage(v)) and self._costly(operand, self.stage(v)):
                         changed |= self._hold(operand)
+                elif v.kind == "spread":
+                    for a in _numbers(v.args[0]):
+                        if not self.held(a, self.stage(v)) and self._costly(a, self.stage(v)):
+                            changed |= self._hold(a)
                 elif v.kind in ELEMENTWISE or v.kind == "expand":
                     for a in v.args:
                         if a.shape != v.shape and a.rows and not self.held(a, self.stage(v)) and self._costly(a, self.stage(v)):
@@ -167,10 +175,10 @@ class Schedule:
             users: dict[Value, set[int]] = {}
             for number, group in enumerate(self.groups):
                 for item in group.items:
-                    for u in self.cone(item.value.args[0] if group.kind == "reduce" else item.value, group.stage):
+                    for u in self.cone(item.value if group.kind == "map" else item.value.args[0], group.stage):
                         if u.kind in EXPENSIVE:
                             users.setdefault(u, set()).add(number)
-                        if u.kind in PRODUCTS and (group.kind == "reduce" or len(group.shape) != 1) and u is not item.value:
+                        if u.kind in PRODUCTS and (group.kind != "map" or len(group.shape) != 1) and u is not item.value:
                             changed |= self._hold(u)
             for u, among in users.items():
                 if len(among) > 1:
@@ -185,9 +193,8 @@ class Schedule:
         groups: dict[Any, Group] = {}
         for item in self._items():
             v = item.value
-            reduce = v.kind in ("sum", "amax")
-            shape = v.args[0].shape if reduce else v.shape
-            key = (self.stage(v), "reduce" if reduce else "map", shape)
+            kind = {"sum": "reduce", "amax": "reduce", "collect": "collect"}.get(v.kind, "map")
+            key = (self.stage(v), kind, v.args[0].shape if kind == "reduce" else v.shape, v.edges)
             groups.setdefault(key, Group(*key)).items.append(item)
         return sorted(groups.values(), key=lambda g: g.stage)
 
@@ -198,13 +205,14 @@ class Schedule:
             self._write(v, place, 0, contiguous(v.shape), accumulate, items)
             if not accumulate:
                 self.places.setdefault(v, place)
-        scratch = 0
+        scratch = {"scratch": 0, "edge scratch": 0}
         for v in self.values:
             if v in self.barrier and v not in self.places:
-                self.places[v] = Place("scratch", scratch)
-                scratch += v.size
+                kind = "edge scratch" if v.edges else "scratch"
+                self.places[v] = Place(kind, scratch[kind])
+                scratch[kind] += v.size
                 self._write(v, self.places[v], 0, contiguous(v.shape), False, items)
-        self.scratch = scratch
+        self.scratch, self.edge_scratch = scratch["scratch"], scratch["edge scratch"]
         return items
 
     def _write(self, v: Value, place: Place, offset: int, strides: tuple[int, ...], accumulate: bool, items: list[Item]) -> None:
@@ -219,7 +227,7 @@ class Schedule:
         for group in self.groups:
             seen: dict[tuple[Value, int], None] = {}
             for item in group.items:
-                for u, offset in _windows(self, item.value.args[0] if group.kind == "reduce" else item.value, group):
+                for u, offset in _windows(self, item.value if group.kind == "map" else item.value.args[0], group):
                     seen[(u, offset)] = None
             group.windows = list(seen)
 
@@ -236,9 +244,14 @@ def _windows(schedule: Schedule, v: Value, group: Group) -> list[tuple[Value, in
             found.append((u, at))
         elif u.kind == "narrow":
             todo.append((u.args[0], at + u.attr[1] if u.attr[0] == len(u.shape) - 1 else at))
-        elif u.kind not in ("sum", "amax", "cat"):
+        elif u.kind not in ("sum", "amax", "cat", "collect", "spread"):
             todo += [(a, at) for a in u.args]
     return found[::-1]
+
+
+def _numbers(v: Value) -> list[Value]:
+    """v, or what a truth value compares."""
+    return [n for a in v.args for n in _numbers(a)] if v.logical else [v]
 
 
 def _maps(v: Value) -> bool:
