@@ -16,7 +16,7 @@ from wavefront.app.fitting import fit
 from wavefront.app.folder import locked
 from wavefront.app.run import load
 from wavefront.errors import DataError, RunError, SettingsError, TrainingError
-from wavefront.learning import Interrupted, read_log
+from wavefront.learning import Interrupted, read_log, write_whole
 from wavefront.tasks import Classify
 
 FILES = {"config.toml", "task.json", "model.safetensors", "metrics.jsonl", "metrics.json", "report.html", "checkpoints"}
@@ -304,6 +304,24 @@ def test_two_do_not_train_in_one_folder(finished, reviews, tmp_path):
         fit(reviews, out=tmp_path / "r", resume=True, epochs=20, quiet=True)
     for name in ("config.toml", "report.html"):
         assert (tmp_path / "r" / name).read_bytes() == (finished.folder / name).read_bytes()
+
+
+def test_a_folder_stays_locked_from_its_first_lost_file_to_the_end(finished, reviews, tmp_path, monkeypatch):
+    """A second --overwrite does not come in between emptying and training."""
+    seen = []
+
+    def second(path, text):
+        if path.name == "config.toml" and not seen:
+            seen.append([*(tmp_path / "r").iterdir()])
+            with pytest.raises(RunError, match="another process is training"):
+                fit(reviews, out=tmp_path / "r", overwrite=True, set=SMALL, quiet=True)
+        write_whole(path, text)
+
+    shutil.copytree(finished.folder, tmp_path / "r")
+    monkeypatch.setattr("wavefront.app.fitting.write_whole", second)
+    fit(reviews, out=tmp_path / "r", overwrite=True, set=SMALL, epochs=1, quiet=True)
+    assert seen == [[tmp_path / "r" / "work"]]
+    assert {path.name for path in (tmp_path / "r").iterdir()} == FILES
 
 
 # Settings

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from wavefront.app.config import Data, checked, gather, read_toml, without_none
-from wavefront.app.folder import claim_folder, locked, make_folder, name_of
+from wavefront.app.folder import claim_folder, emptied, locked, name_of
 from wavefront.app.job import Counted, Job
 from wavefront.app.progress import Progress
 from wavefront.app.run import FORMAT, Run, load, parameters, read_json, task_from
@@ -146,13 +146,13 @@ def _start(
     }
     if dry_run:
         return Run(folder, task, network, source.describe(), _planned(source, network, config))
-    make_folder(folder, overwrite)
     data = {**source.describe(), "path": source.path, "fingerprint": source.fingerprint()}
     about = {"format": FORMAT, "task": task.name, "data": data, "state": plain(task.state())}
-    write_whole(folder / "config.toml", tomli_w.dumps(config))
-    task.keep(folder)
-    write_whole(folder / "task.json", json.dumps(about, ensure_ascii=False))
-    return Job(folder, source, task, network, learning, about, progress, began).run()
+    with emptied(folder, overwrite):
+        write_whole(folder / "config.toml", tomli_w.dumps(config))
+        task.keep(folder)
+        write_whole(folder / "task.json", json.dumps(about, ensure_ascii=False))
+        return Job(folder, source, task, network, learning, about, progress, began).run()
 
 
 def _resume(folder: Path, given: Mapping[str, Any], progress: Progress, began: float, dry_run: bool) -> Run:
@@ -192,13 +192,10 @@ def _resume(folder: Path, given: Mapping[str, Any], progress: Progress, began: f
     }
     if dry_run:
         return Run(folder, task, network, about["data"], _planned(source, network, config))
-    try:
-        with locked(folder):  # what another process trains with is left as it is
-            (folder / "report.html").unlink(missing_ok=True)  # it is there when the run is finished
-            write_whole(folder / "config.toml", tomli_w.dumps(config))
-    except OSError as error:
-        raise RunError(f"cannot write to {folder}: {error.strerror}. Copy the run to a folder that can be written.") from error
-    return Job(folder, source, task, network, learning, about, progress, began, resume=True).run()
+    with locked(folder):  # what another process trains with is left as it is
+        (folder / "report.html").unlink(missing_ok=True)  # it is there when the run is finished
+        write_whole(folder / "config.toml", tomli_w.dumps(config))
+        return Job(folder, source, task, network, learning, about, progress, began, resume=True).run()
 
 
 def _planned(source: Source, network: nn.Module, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from wavefront.data import GENERATORS
 from wavefront.errors import RunError
 
-__all__ = ["claim_folder", "locked", "make_folder", "name_of"]
+__all__ = ["claim_folder", "emptied", "locked", "name_of"]
 
 OWN = {
     "config.toml",
@@ -54,24 +54,29 @@ def claim_folder(folder: Path, overwrite: bool) -> None:
         raise RunError(f"{folder} is a file. Choose a folder with --out.")
 
 
-def make_folder(folder: Path, overwrite: bool) -> None:
-    """The folder, empty."""
+@contextmanager
+def emptied(folder: Path, overwrite: bool) -> Iterator[None]:
+    """The folder, empty, and from the first file that goes to the end nobody else's."""
     claim_folder(folder, overwrite)
-    try:
-        if folder.exists():
-            with locked(folder):
-                for path in folder.iterdir():
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"cannot write to {folder}: {error.strerror}. Choose another folder with --out.") from error
+    with locked(folder):
+        if (folder / "config.toml").exists():  # perhaps of a process that began and ended since the folder was seen to be free
+            claim_folder(folder, overwrite)
+        for path in [*folder.iterdir(), *(folder / "work").iterdir()]:
+            if path not in (folder / "work", folder / "work" / "lock"):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        yield
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Only one process at a time; the lock ends with the process, however that ends."""
-    (folder / "work").mkdir(parents=True, exist_ok=True)
-    with open(folder / "work" / "lock", "w") as file:
+    lock = folder / "work" / "lock"
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        file = lock.open("w")
+    except OSError as error:
+        raise RunError(f"cannot write to {folder}: {error.strerror}. Choose another folder with --out.") from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

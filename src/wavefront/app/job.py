@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from wavefront.app import text
-from wavefront.app.folder import locked
 from wavefront.app.loader import WIDE, Loader, loader, score
 from wavefront.app.plan import Plan
 from wavefront.app.progress import Progress
@@ -55,35 +54,34 @@ class Job:
     resume: bool = False
 
     def run(self) -> Run:
-        """All of it. Whatever ends it early, what was learned so far stays in the folder."""
-        with locked(self.folder):
-            self.stores = self._encoded()
-            self.network.to(self.learning.device)
-            self.plan = Plan(self.task, self.network, self.stores, self.learning)
-            self.facts = self._facts()
-            sizes = "  ".join(f"{split} {rows:,}" for split, rows in self.facts["rows"].items())
-            self.progress.say(f"{sizes}   {self.facts['parameters']:,} parameters", "dim")
-            baselines = self._baselines()
-            if baselines:
-                self.facts |= {"baselines": baselines, "baselines_on": self.judged}
-            with torch.no_grad():
-                self.task.solve(self.network, Loader(self.task, self.stores["train"], WIDE, self.learning.device))
-            trainer = self._trainer()
-            try:
-                outcome = trainer.run()
-            except (Interrupted, TrainingError) as error:
-                self.progress.close()
-                self._leave(trainer, error)
-                raise
+        """All of it, in a folder that nobody else writes to. Whatever ends it early, what was learned so far stays there."""
+        self.stores = self._encoded()
+        self.network.to(self.learning.device)
+        self.plan = Plan(self.task, self.network, self.stores, self.learning)
+        self.facts = self._facts()
+        sizes = "  ".join(f"{split} {rows:,}" for split, rows in self.facts["rows"].items())
+        self.progress.say(f"{sizes}   {self.facts['parameters']:,} parameters", "dim")
+        baselines = self._baselines()
+        if baselines:
+            self.facts |= {"baselines": baselines, "baselines_on": self.judged}
+        with torch.no_grad():
+            self.task.solve(self.network, Loader(self.task, self.stores["train"], WIDE, self.learning.device))
+        trainer = self._trainer()
+        try:
+            outcome = trainer.run()
+        except (Interrupted, TrainingError) as error:
             self.progress.close()
-            if not outcome.steps:
-                minutes = f"learning.minutes={self.learning.minutes:g}"
-                self.progress.warn(f"the time was up before the first step: {minutes} is too short for these data")
-            held_out = self.stores.get("valid", self.stores["train"])
-            with torch.no_grad():
-                self.task.calibrate(self.network, Loader(self.task, held_out, WIDE, self.learning.device))
-            save_weights(self.network.state_dict(), self.folder / "model.safetensors")
-            return self._finish(trainer, outcome)
+            self._leave(trainer, error)
+            raise
+        self.progress.close()
+        if not outcome.steps:
+            minutes = f"learning.minutes={self.learning.minutes:g}"
+            self.progress.warn(f"the time was up before the first step: {minutes} is too short for these data")
+        held_out = self.stores.get("valid", self.stores["train"])
+        with torch.no_grad():
+            self.task.calibrate(self.network, Loader(self.task, held_out, WIDE, self.learning.device))
+        save_weights(self.network.state_dict(), self.folder / "model.safetensors")
+        return self._finish(trainer, outcome)
 
     @property
     def judged(self) -> str:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["columns_of", "count", "duration", "epochs", "json_line", "json_text", "number", "plain", "scores_table", "table"]
+__all__ = ["columns_of", "count", "duration", "epochs", "json_line", "json_text", "number", "parts_table", "plain", "scores_table", "table"]
 
 
 def number(value: Any) -> str:
@@ -82,13 +82,24 @@ def scores_table(metrics: Mapping[str, Any]) -> str:
     return table(["", *names, "loss", "examples"], rows)
 
 
+def parts_table(metrics: Mapping[str, Any]) -> str:
+    """The metrics of one split that are told for parts of it, as accuracy_by_size is: one row for each part.
+
+    >>> print(parts_table({"bleu": 31.5, "bleu_by_length": {"up to 5": 40.25, "up to 10": 30.0}}))
+    bleu by length  up to 5  up to 10
+                      40.25     30.00
+    """
+    parted = {name.replace("_", " "): parts for name, parts in metrics.items() if isinstance(parts, Mapping)}
+    return "\n".join(table([name, *map(str, parts)], [["", *map(number, parts.values())]]) for name, parts in parted.items())
+
+
 def columns_of(splits: Iterable[Mapping[str, Any]]) -> list[str]:
     """The metrics of some splits that are one number each, without the loss.
 
-    >>> columns_of([{"loss": 0.5, "accuracy": 0.9, "accuracy_by_size": {"1": 0.9}, "examples": 7}])
+    >>> columns_of([{"loss": 0.5, "accuracy": 0.9, "accuracy_by_size": {"1": 0.9}, "bleu_signature": "nrefs:1", "examples": 7}])
     ['accuracy']
     """
-    single = (key for values in splits for key, value in values.items() if not isinstance(value, Mapping))
+    single = (key for values in splits for key, value in values.items() if not isinstance(value, Mapping | str))
     return [key for key in dict.fromkeys(single) if key not in ("examples", "loss")]
 
 

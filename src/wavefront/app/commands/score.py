@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from wavefront.app.command import AsJson, Folder
-from wavefront.app.text import json_line, json_text, scores_table
+from wavefront.app.text import json_line, json_text, parts_table, scores_table
 
 __all__ = ["score"]
 
@@ -38,7 +38,12 @@ def score(
             print(json_line({**row, "log_prob": log_prob}) if as_json else "\t".join([f"{log_prob:.4f}", *map(_cell, row.values())]))
         return
     metrics, used = model.scores(data, split, query)
-    print(json_text(metrics).rstrip() if as_json else scores_table({"metric": model.task.metric, used: metrics}))
+    if as_json:
+        print(json_text(metrics).rstrip())
+        return
+    print(scores_table({"metric": model.task.metric, used: metrics}))
+    if parts := parts_table(metrics):
+        print(f"\n{parts}")
 
 
 def _cell(value: Any) -> str:
