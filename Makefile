@@ -6,7 +6,8 @@ VENV ?= .venv
 PIP_ARGS ?=
 TORCH ?= $(shell grep '^torch==' constraints.txt)
 BIN := $(VENV)/bin
-READY := $(VENV)/.ready
+# a stamp of what was asked for: another index or build of torch sets up again
+READY := $(VENV)/.ready-$(shell echo '$(TORCH) $(PIP_ARGS)' | cksum | cut -d ' ' -f 1)
 
 .PHONY: setup demo test test-learning check format clean
 
@@ -19,7 +20,7 @@ $(READY): pyproject.toml constraints.txt
 	@# torch is there already, in the release asked for: the others' constraints must not take it away again
 	grep -v '^torch==' constraints.txt > $(VENV)/constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c $(VENV)/constraints.txt -e '.[dev]'
-	@touch $(READY)
+	@rm -f $(VENV)/.ready* && touch $(READY)
 
 demo: $(READY)
 	$(BIN)/wavefront fit years --out runs/demo --overwrite
