@@ -215,6 +215,27 @@ def test_a_pair_with_one_side_stops_with_its_row_and_symbols_never_seen_do_not()
     assert meter.scores()["word_error"] == 1.0
 
 
+@pytest.mark.parametrize("words", [False, True])
+def test_the_metric_is_told_by_the_length_of_the_source_too(words):
+    """What is said is right for short sources and wrong for long ones."""
+    blank = " " if words else ""
+    rows = [{"source": blank.join("ABCDEFGH"[:n]), "target": f"dort stehen {n} Häuser" if words else "K " * n} for n in range(1, 9)] * 40
+    task = prepared(Translate, Rows(PAIR, train=rows), target_pieces="words", **SMALL)
+    meter, seen = task.meter(), rows[:8]
+    batch = task.collate([task.encode(row) for row in seen])
+    said = [{"target": row["target"] if n <= 5 else "nichts davon stimmt hier"} for n, row in enumerate(seen, 1)]
+    meter.add(batch, said, 0.0, 1)
+    scores = meter.scores()
+    if not words:
+        assert scores["word_error_by_length"] == {"up to 1": 0, "up to 2": 0, "up to 4": 0, "up to 8": 0.75}
+        return
+    assert scores["bleu_by_length"].keys() == {"up to 5", "up to 10"}
+    assert scores["bleu_by_length"]["up to 5"] == pytest.approx(100)
+    assert scores["bleu_by_length"]["up to 10"] == pytest.approx(0, abs=1e-6)
+    assert 0 < scores["bleu"] < 100
+    assert scores["bleu_signature"].startswith("nrefs:1|")
+
+
 def test_a_line_of_a_megabyte_is_refused_in_training_and_read_so_far_in_prediction():
     rows = spelled(12)
     with pytest.raises(DataError, match=r"row 13 of train.*1,000,000 symbols; at most 1,000.*longest=1000000"):

@@ -46,6 +46,8 @@ def generate(
             "length, num_beams, top_k and temperature are at least 0, top_p is in (0, 1]; got"
             f" {length}, {num_beams}, {top_k}, {temperature}, {top_p}."
         )
+    if num_beams and (temperature != 1 or top_k or top_p < 1):
+        raise SettingsError("a search leaves nothing to chance: give num_beams, or temperature, top_k and top_p, not both.")
     torch.manual_seed(torch.seed() if seed is None else seed)
     return run.task.write(run.network, prompt, Manner(length, temperature, top_k, top_p, num_beams))
 

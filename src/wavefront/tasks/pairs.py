@@ -173,7 +173,7 @@ class PairMeter(Meter):
         super().__init__()
         self.task = task
         self.errors = References(task.target.units)
-        self.lengths: dict[Any, int] = {}  # steps of each source
+        self.lengths: dict[Any, int] = {}  # of each source: its words where it is a sentence, else its steps
         self.alignments: dict[Any, Any] = {}
 
     def count(self, batch: Batch, predictions: Sequence[Prediction]) -> None:
@@ -181,25 +181,33 @@ class PairMeter(Meter):
             text = self.task.source_text(example)
             key = len(self.lengths) if text is None else text
             self.errors.add(key, prediction["target"], unpacked(example["gold"]))
-            self.lengths.setdefault(key, steps)
+            self.lengths.setdefault(key, len(text.split()) if text is not None and self.task.target.sentences else steps)
             if "alignment" in prediction and len(self.alignments) < self.SHOWN:
                 self.alignments.setdefault(key, prediction["alignment"])
 
-    def scores(self) -> dict[str, float]:
-        scores = {"word_error": self.errors.word_error, "symbol_error": self.errors.symbol_error}
+    def scores(self) -> dict[str, Any]:
+        scores: dict[str, Any] = {"word_error": self.errors.word_error, "symbol_error": self.errors.symbol_error}
         if self.task.target.sentences:
-            scores["bleu"] = self.errors.bleu(self.task.settings.bleu)[0]
+            scores["bleu"], scores["bleu_signature"] = self.errors.bleu(self.task.settings.bleu)
         if self._items:
             scores["nats_per_symbol"] = self._loss / self._items
-        return scores
+        return scores | ({f"{self.task.metric}_by_length": self.by_length()} if self.lengths else {})
+
+    def by_length(self) -> dict[str, float]:
+        """The metric of sources of about one length: words of a sentence by fives, steps of anything else by powers of two."""
+        classes: dict[int, list[Any]] = {}
+        for key, length in self.lengths.items():
+            most = 5 * math.ceil(length / 5) if self.task.target.sentences else 1 << max(0, length - 1).bit_length()
+            classes.setdefault(most, []).append(key)
+        some = {most: self.errors.of(classes[most]) for most in sorted(classes)}
+        bleu = self.task.settings.bleu if self.task.target.sentences else ""
+        return {f"up to {most}": errors.bleu(bleu)[0] if bleu else errors.word_error for most, errors in some.items()}
 
     def figures(self) -> list[Figure]:
-        classes: dict[int, list[bool]] = {}
-        for key, steps in self.lengths.items():
-            classes.setdefault(1 << max(0, steps - 1).bit_length(), []).append(self.errors.wrong(key))
-        ordered = sorted(classes)
-        bars = {"labels": [f"up to {n}" for n in ordered], "values": [float(np.mean(classes[n])) for n in ordered], "axis": "word_error"}
-        figures = [Figure("bars", "word_error by length", bars, "steps of the source")]
+        metric, classes = self.task.metric, self.by_length()
+        bars = {"labels": list(classes), "values": list(classes.values()), "axis": metric}
+        what = "words" if self.task.target.sentences else "steps"
+        figures = [Figure("bars", f"{metric} by length", bars, f"{what} of the source")]
         if self.task.target.sentences:
             bleu, signature = self.errors.bleu(self.task.settings.bleu)
             figures.append(Figure("table", "BLEU", {"head": ["signature", "bleu"], "rows": [[signature, round(bleu, 2)]]}))

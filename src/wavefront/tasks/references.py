@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
 __all__ = ["References"]
@@ -32,6 +32,12 @@ class References:
     def add(self, source: Hashable, found: str, reference: str) -> None:
         """A source may come again, with another reference; what was found first stays."""
         self.found.setdefault(source, (found, []))[1].append(reference)
+
+    def of(self, sources: Iterable[Hashable]) -> References:
+        """Some of the sources alone."""
+        some = References(self.units)
+        some.found = {source: self.found[source] for source in sources}
+        return some
 
     def wrong(self, source: Hashable) -> bool:
         found, references = self.found[source]
