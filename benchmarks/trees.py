@@ -204,12 +204,24 @@ QUANTIFIERS = [("train", "quantifiers/f1_train.tsv.gz", None), ("test", "quantif
 SICK = [("train", "sick/train.tsv.gz", None), ("test", "sick/trial.tsv.gz", None)]
 SIZED = ["--column", "size=size"]
 SEQUENCE = ("network.shape=chain", "network.cell=lstm")
+LONG = (
+    "learning.weight_decay=0.1",
+    "learning.learning_rate=0.003",
+    "learning.batch_size=128",
+    "learning.epochs=60",
+    "learning.patience=0",
+)
 RNTN = ("network.cell=rntn", "network.units=25", "network.word_size=25", "learning.clip_norm=1", "learning.patience=0")
 # name -> what writes its data, the name of those, further arguments of `wavefront fit`, metrics that are shown
 RUNS: dict[str, tuple[Callable[[Path, Path], None], str, list[str], tuple[str, ...]]] = {
     "sst": (sst, "sst", [], ("accuracy_root", "accuracy_root_binary")),
     "sst-own": (sst, "sst", given("network.vectors=own"), ("accuracy_root", "accuracy_root_binary")),
-    "logic": (pairs(*LOGIC), "logic", SIZED, ("accuracy", "accuracy_by_size")),
+    "logic": (
+        pairs(*LOGIC),
+        "logic",
+        [*SIZED, *given("network.units=96", "network.dropout=0.1", *LONG)],
+        ("accuracy", "accuracy_by_size"),
+    ),
     "logic-sequence": (
         pairs(*LOGIC),
         "logic",
