@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 import wavefront
 from laws.table import CELLS, build, context_of, inputs_of
 from wavefront import Cell, Recurrent, cells, wrap
-from wavefront.engine import fallbacks, runs
+from wavefront.engine import runs
 from wavefront.errors import BackendError, ShapeError
 
 B, T = 5, 7
@@ -27,15 +27,6 @@ FORMS = {
     "whole": (False, {}),
     "reversed, ragged, with resets": (True, {"lengths": LENGTHS, "resets": RESETS}),
 }
-# what is not compiled yet, and the reason that is given
-REFUSED = {"no rows": "a draw for all rows"}
-
-
-def reason_for(row):
-    return next((reason for reason, names in REFUSED.items() if any(n in row.name for n in names.split("|"))), None)
-
-
-COMPILED = [row for row in CELLS if reason_for(row) is None]
 
 
 def results(net, backend, x, state=None, context=None, draws=None, seed=4, **options):
@@ -70,7 +61,7 @@ def given_state(net, batch, dtype=torch.float64):
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("row", COMPILED, ids=lambda row: row.name)
+@pytest.mark.parametrize("row", CELLS, ids=lambda row: row.name)
 def test_compiled_equals_reference(row, form):
     reverse, options = FORMS[form]
     net = build(row, reverse=reverse)
@@ -82,18 +73,7 @@ def test_compiled_equals_reference(row, form):
     close(ours, results(net, "reference", x, state, context, draws, **options))
 
 
-@pytest.mark.parametrize("row", [row for row in CELLS if reason_for(row)], ids=lambda row: row.name)
-def test_what_is_refused_says_why(row):
-    net = build(row, backend="compiled")
-    x = inputs_of(net, B, T)
-    with pytest.warns(UserWarning, match=f"reference loop.*{reason_for(row)}"), pytest.raises(BackendError, match=reason_for(row)):
-        net(x, context=context_of(row, net, B))
-    net.backend, before = "auto", sum(fallbacks.values())
-    net(x, context=context_of(row, net, B))  # the same cell is not warned of again
-    assert sum(fallbacks.values()) == before + 1
-
-
-@pytest.mark.parametrize("row", COMPILED, ids=lambda row: row.name)
+@pytest.mark.parametrize("row", CELLS, ids=lambda row: row.name)
 def test_float32_is_as_near_to_the_truth_as_torch(row):
     net = build(row)
     x, context = inputs_of(net, B, T), context_of(row, net, B)
@@ -124,7 +104,7 @@ def test_layer_norm_of_any_number_of_units():
 
 
 def test_every_built_in_cell_runs_compiled_by_itself():
-    for row in COMPILED:
+    for row in CELLS:
         if not row.name.startswith("yours"):
             net = build(row)
             before = runs["compiled"]

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 import wavefront
-from wavefront import Cell, Recurrent, cells, draw
-from wavefront.engine import explain
+from wavefront import Cell, Draw, Recurrent, cells, draw
+from wavefront.engine import explain, fallbacks
 from wavefront.errors import BackendError, ShapeError
 
 
@@ -35,6 +35,31 @@ def test_a_step_that_stores_something_is_refused_by_the_name_of_it():
         warnings.simplefilter("error")
         net(x)  # said once
     assert net.cell.last.shape == (2, 4)
+
+
+def test_what_is_refused_is_said_once_and_counted():
+    class WeightsAnew(Cell):
+        """A mask over the weights at each step."""
+
+        def __init__(self):
+            super().__init__(3, state=4)
+            self.U, self.W = nn.Linear(3, 4), nn.Linear(4, 4)
+
+        def draws(self, rows):
+            return Draw((4, 4), "keep", 0.5, per_row=False)
+
+        def step(self, state, x, draws):
+            h = (self.U(x) + nn.functional.linear(state, self.W.weight * (1 if draws is None else draws))).tanh()
+            return h, h
+
+    net, x = Recurrent(WeightsAnew(), backend="compiled"), torch.randn(2, 5, 3)
+    with pytest.warns(UserWarning, match="reference loop"), pytest.raises(BackendError, match="weights that are drawn anew at each step"):
+        net(x)
+    net.backend, before = "auto", sum(fallbacks.values())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        net(x)
+    assert sum(fallbacks.values()) == before + 1
 
 
 def test_what_is_kept_at_its_first_use_is_no_harm():

@@ -158,10 +158,11 @@ class NoisyWhole(Cell[Tensor]):
     def __init__(self, inputs, units):
         super().__init__(inputs, state=units)
         self.U, self.W = nn.Linear(inputs, units), nn.Linear(units, units, bias=False)
+        self.scale = nn.Parameter(torch.rand(units))
 
     def draws(self, rows):
         return Draw((self.outputs,), "normal", per_row=False)
 
     def step(self, state, x, draws=None):
-        h = (self.U(x) + self.W(state) + (0 if draws is None else draws)).tanh()
+        h = (self.U(x) + self.W(state) + (0 if draws is None else draws.tanh() * self.scale)).tanh()
         return h, h

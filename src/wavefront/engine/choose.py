@@ -20,7 +20,7 @@ from torch.utils import _pytree as pytree
 
 from wavefront.cell import Cell, Children, Draw, Given, advance, map_draws, named
 from wavefront.engine.differentiate import differentiate
-from wavefront.engine.graph import OWNER, Graph, Recipe, Unsupported, Value, evaluate, needed, order
+from wavefront.engine.graph import ELEMENTWISE, OWNER, Graph, Recipe, Unsupported, Value, evaluate, needed, order
 from wavefront.engine.layout import Layout, layout_of
 from wavefront.engine.plan import Plan, Reach, make_plan
 from wavefront.engine.products import lowered
@@ -74,6 +74,9 @@ class Planned(NamedTuple):
     parameters: list[tuple[Any, str, str]]
     held: list[Tensor]
     phases: list[int]  # the way that each phase goes: ways that are equal have one number
+    fronted: dict[
+        Hashable, Value
+    ]  # what has no rows and is drawn anew for each front: by the name of the input that brings it to the nodes
 
 
 def choose(problem: Any, backend: str, reference: Callable[[Any], Any], precision: str | None = None) -> Any:
@@ -277,13 +280,14 @@ def _plan(problem: Any, key: Any) -> Planned:
     distinct = list(dict.fromkeys(ways))
     phases = [distinct.index(way) for way in ways]
     *after, output = distinct[0] if len(distinct) == 1 else _by_phase(graph, distinct)
+    [*after, output], fronted = _by_front(graph, [*after, output])
     inputs = {v.attr: v for v in graph.values if v.kind == "input"}
     before = [[inputs[("state", slot, n)] for n in range(leaves)] for slot in range(1 if cell.slots == "any" else cell.slots)]
     known = (key, _text([*after, output]), tuple(phases))
     if known not in _compiled:
         for number in range(len(distinct)):
             with lowered(False):  # equal to rounding of the parameters' own precision
-                _verify(problem, graph, after, output, parameters, held, phases.index(number), number)
+                _verify(problem, graph, after, output, parameters, held, fronted, phases.index(number), number)
         plan = make_plan(graph, before, after, output, [inputs[k] for k in sequence if k in inputs])
         from wavefront.engine.backends.compiled.program import Program
 
@@ -293,7 +297,7 @@ def _plan(problem: Any, key: Any) -> Planned:
             program.forward  # noqa: B018  what cannot be scheduled is known now
         _compiled[known] = Compiled(plan, programs)
     shared: Compiled = _recent(_compiled, known, KEPT)
-    return Planned(shared.plan, shared.programs, parameters, held, phases)
+    return Planned(shared.plan, shared.programs, parameters, held, phases, fronted)
 
 
 def _attributes(cell: Cell) -> dict[str, Hashable]:
@@ -333,6 +337,31 @@ def _by_phase(graph: Graph, ways: list[tuple[Value, ...]]) -> list[Value]:
                 value = graph.op("where", here, other, value)
         chosen.append(value)
     return chosen
+
+
+def _by_front(graph: Graph, results: list[Value]) -> tuple[list[Value], dict[Hashable, Value]]:
+    """What has no rows and is drawn anew for each front comes to what has rows as an input by node, the same for all nodes of a front."""
+    new: dict[Value, Value] = {}
+    varying: set[Value] = set()
+    fronted: dict[Hashable, Value] = {}
+
+    def at_nodes(v: Value, a: Value) -> Value:
+        if v.kind not in (*ELEMENTWISE, "expand"):
+            raise Unsupported("weights that are drawn anew at each step")
+        fronted["front", a.number] = a
+        here = graph.input(("front", a.number), a.shape)
+        here = graph.reshape(here, (1,) * (len(v.shape) - len(a.shape)) + a.shape) if v.kind in ELEMENTWISE else here
+        return graph.spread(here) if v.edges else here
+
+    for v in order(results):
+        if (v.kind == "input" and v.attr[0] == "front draw") or (not v.rows and any(a in varying for a in v.args)):
+            varying.add(v)
+        args = tuple(at_nodes(v, a) if v.rows and a in varying else new[a] for a in v.args)
+        if args == v.args:
+            new[v] = v
+        else:
+            new[v] = graph.expand(args[0], v.shape, rows=True) if v.kind == "expand" else graph.remake(v, args)
+    return [new[v] for v in results], fronted
 
 
 def _text(values: list[Value]) -> str:
@@ -400,10 +429,8 @@ def _specimen(problem: Any, rows: int, edges: int) -> tuple[dict[Any, Tensor], l
         numbers = iter(range(1000))
 
         def one(draw: Draw, value: Tensor) -> Tensor:
-            key = ("draw", next(numbers))
-            if draw.per == "step" and not draw.per_row:
-                raise Unsupported("a draw for each step that has no rows")
-            names[key] = like(value, draw.per_row).abs()
+            key = ("front draw" if draw.per == "step" and not draw.per_row else "draw", next(numbers))
+            names[key] = like(value if draw.per_row else value.new_empty(draw.shape), draw.per_row).abs()
             if not draw.per_row:
                 prepared.append(key)
             elif draw.per == "unfolding":
@@ -422,20 +449,34 @@ def _specimen(problem: Any, rows: int, edges: int) -> tuple[dict[Any, Tensor], l
     return names, prepared, sequence, step, len(pytree.tree_leaves(problem.first))
 
 
-def _verify(problem: Any, graph: Any, after: list[Value], output: Value, parameters: Any, held: list[Tensor], phase: int, way: int) -> None:
+def _verify(
+    problem: Any,
+    graph: Any,
+    after: list[Value],
+    output: Value,
+    parameters: Any,
+    held: list[Tensor],
+    fronted: dict[Hashable, Value],
+    phase: int,
+    way: int,
+) -> None:
     """The recorded step and its derivative have to equal the real ones, on other rows than it was recorded with: a gradient that is not that of the
     operations (a function with a backward of its own, `no_grad` inside the step) is found here."""
     rows, cell = 3, problem.cell
     names, _, _, step, _ = _specimen(problem, rows, edges=5)
     tensors = {**names, **{key: fetch(cell, path, n) for key, path, n in parameters}, **{("held", k): t for k, t in enumerate(held)}}
     tensors["phase", 0] = pytree.tree_leaves(problem.first)[0].new_full((rows, 1), way)
-    inputs = {v.attr: v for v in (*graph.values, OWNER) if v.kind == "input" and v.attr in tensors}
     for key, t in names.items():
-        if t.is_floating_point() and key[0] != "draw":
+        if t.is_floating_point() and key[0] not in ("draw", "front draw"):
             t.requires_grad_()
     with torch.enable_grad():
         new, out = step(phase)
         real = [*pytree.tree_leaves(new), out]
+        if fronted:
+            env = {v: tensors[v.attr] for v in order(fronted.values()) if v.kind == "input"}
+            tensors |= {key: t.expand(rows, *t.shape) for key, t in zip(fronted, evaluate(fronted.values(), env, out, rows))}
+    inputs = {v.attr: v for v in (*graph.values, OWNER) if v.kind == "input" and v.attr in tensors}
+    with torch.enable_grad():
         weights = [torch.linspace(0.5, 1.5, t.numel(), dtype=t.dtype).view(t.shape) for t in real]
         loss = torch.stack([(t * w).sum() for t, w in zip(real, weights)]).sum()
     like = real[0].detach()
@@ -443,7 +484,7 @@ def _verify(problem: Any, graph: Any, after: list[Value], output: Value, paramet
         env = {v: tensors[k] for k, v in inputs.items()}
         found = evaluate([*after, output], env, like, rows)
         _same("its step gives other values", real, found, like.dtype)
-        asked = [(v, tensors[k]) for k, v in inputs.items() if tensors[k].requires_grad]
+        asked = [(v, tensors[k]) for k, v in inputs.items() if tensors[k].requires_grad and k not in fronted]
         true = torch.autograd.grad(loss, [t for _, t in asked], allow_unused=True) if asked and loss.requires_grad else [None] * len(asked)
         seeds: dict[Value, Value] = {}
         for n, (v, w) in enumerate(zip([*after, output], weights)):
@@ -523,8 +564,22 @@ def _bind(problem: Any, planned: Planned) -> dict[Any, Tensor]:
     if problem.draws is not None:
         drawn: list[Tensor] = []
         map_draws(lambda draw, value: drawn.append(value), problem.cell.draws(1), problem.draws)
-        tensors |= {("draw", n): t for n, t in enumerate(drawn)}
+        tensors |= {(kind, n): t for n, t in enumerate(drawn) for kind in ("draw", "front draw")}
+    if planned.fronted:
+        tensors |= _fronted(planned, tensors, layout_of(problem.structure, problem.cell.slots), pytree.tree_leaves(problem.first)[0])
     return tensors
+
+
+def _fronted(planned: Planned, tensors: dict[Any, Tensor], layout: Layout, like: Tensor) -> dict[Any, Tensor]:
+    """What is drawn anew for each front, by node."""
+    inputs = [v for v in order(planned.fronted.values()) if v.kind == "input"]
+    recipe = Recipe(planned.fronted.values(), inputs)
+    fronts = []
+    for n in range(layout.fronts):
+        env = {v: tensors[v.attr][n] if v.attr[0] == "front draw" else tensors[v.attr] for v in inputs}
+        fronts.append(recipe.run(env, like, 0))
+    of = torch.from_numpy(layout.front)
+    return {key: torch.stack(found).index_select(0, of) for key, *found in zip(planned.fronted, *fronts)}
 
 
 class Hoisted:
