@@ -83,7 +83,7 @@ def draw(
     if output not in (None, "every", "last", "none"):
         raise SettingsError(f'output is "every", "last" or "none", got {output!r}.')
     if structure is not None and not isinstance(structure, Structure):
-        hint = " A file? str(draw(network)) is its text: Path('a.svg').write_text(...)." if isinstance(structure, str) else ""
+        hint = " A file? draw(network).save('a.svg')." if isinstance(structure, str) else ""
         raise TypeError(f"draw(network, structure): a structure is a Sequence, Tree, Grid or Graph; got {structure!r}.{hint}")
     found = anatomy(network)
     found = found if context is None else found._replace(context=context)
