@@ -214,6 +214,20 @@ def test_margins_make_wrong_intervals_cover_what_they_say():
         assert within.mean(0) == pytest.approx([share, share], abs=0.03)
 
 
+def test_of_a_correction_that_is_not_worth_it_only_a_share_is_taken(panel, tmp_path):
+    walk = {key: 100 + np.random.default_rng(seed).normal(size=300).cumsum() for seed, key in enumerate("ab")}
+    for file, least, most in ((long_file(tmp_path / "walk.csv", walk), 0.0, 0.5), (panel, 0.8, 1.0)):
+        task, source, network = prepared(file, kind="esn", start="last", ridge=1e-3)
+        batch = task.collate([task.encode(row) for row in task.rows(source, "valid")])
+        with torch.no_grad():
+            whole = network.quantiles(calibrated=False, **batch.inputs)
+            task.calibrate(network, [batch])
+            found = network.shrunk(whole, batch.inputs["start"])
+        share, start, middle = network.share.item(), batch.inputs["start"].numpy(), QUANTILES.index(0.5)
+        assert least <= share <= most
+        assert found[..., middle].numpy() == pytest.approx(start + share * (whole[..., middle].numpy() - start), abs=1e-5)
+
+
 def test_learned_quantiles_are_those_of_the_data():
     torch.manual_seed(0)
     y, output = torch.randn(1000, 1) * 2 + 1, Quantiles(1)
