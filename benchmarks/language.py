@@ -66,7 +66,8 @@ def fit(name: str, data: Path, runs: Path, seed: int) -> dict[str, Any]:
     """One run of the command line, what it wrote, and the CPU seconds of this part of it."""
     source, arguments, _, _ = RUNS[name]
     folder = runs / f"{name}-{seed}"
-    command = ["fit", str(data / source), *arguments, "--seed", str(seed), "--out", str(folder), "--quiet"]
+    asked = ["fit", str(data / source), *arguments, "--seed", str(seed)]
+    command = [*asked, "--out", str(folder), "--quiet"]
     if (folder / "checkpoints").exists() and not _finished(folder):
         command.append("--resume")
     elif folder.exists():
@@ -75,7 +76,7 @@ def fit(name: str, data: Path, runs: Path, seed: int) -> dict[str, Any]:
     subprocess.run([sys.executable, "-m", "wavefront", *command], check=True)
     seconds = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
     metrics = json.loads((folder / "metrics.json").read_text())
-    return {**about(" ".join(["wavefront", *command]), seed=seed), "cpu_seconds": round(seconds, 1), "metrics": metrics}
+    return {**about(" ".join(["wavefront", *asked]), seed=seed), "cpu_seconds": round(seconds, 1), "metrics": metrics}
 
 
 def _finished(folder: Path) -> bool:

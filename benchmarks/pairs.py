@@ -110,7 +110,8 @@ def fit(name: str, data: Path, runs: Path, seed: int) -> dict[str, Any]:
     """One run of the command line, and what it wrote."""
     folder = runs / f"{name}-{seed}"
     path = prepared(name, data, runs)
-    command = ["fit", str(path), *shlex.split(FIGURES[name].options), "--seed", str(seed), "--out", str(folder)]
+    asked = ["fit", str(path), *shlex.split(FIGURES[name].options), "--seed", str(seed)]
+    command = [*asked, "--out", str(folder)]
     cpu = None  # seconds of all threads: tells how much of the machine a run of so many minutes had
     if not (folder / "report.html").exists():
         begun = ["--resume"] if (folder / "checkpoints").exists() else ["--overwrite"]
@@ -119,7 +120,7 @@ def fit(name: str, data: Path, runs: Path, seed: int) -> dict[str, Any]:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         cpu = round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     result: dict[str, Any] = {
-        **about(" ".join(["wavefront", *command]), seed=seed),
+        **about(" ".join(["wavefront", *asked]), seed=seed),
         "cpu_seconds": cpu,
         "metrics": json.loads((folder / "metrics.json").read_text()),
     }
