@@ -5,6 +5,7 @@ python narrow.py BYTES CPU
 
 import ctypes
 import mmap
+import os
 import sys
 
 import torch
@@ -26,20 +27,24 @@ def guarded(like, *shape):
 
 def narrow(width, cpu):
     """Code for another processor, in vectors of `width` bytes: before anything else takes the width from there."""
-    from wavefront.engine.backends.compiled import emit
+    import llvmlite.binding as llvm
 
-    def machine():
-        emit.llvm.initialize_native_target()
-        emit.llvm.initialize_native_asmprinter()
-        return emit.llvm.Target.from_default_triple().create_target_machine(cpu=cpu, features="", opt=3)
+    from wavefront.engine.backends.compiled import native
 
-    emit._machine, emit.host_bytes = machine, lambda: width
+    def machine(**options):
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        return llvm.Target.from_default_triple().create_target_machine(cpu=cpu, features="", opt=3, **options)
+
+    os.environ["WAVEFRONT_CACHE"] = ""  # what is made for another processor is not for this one
+    native._machine, native.host_bytes = machine, lambda: width
 
 
 def main(width, cpu):
     if cpu != "host":
         narrow(width, cpu)
     from wavefront import Recurrent, cells
+    from wavefront.engine.backends.compiled import run
 
     torch.Tensor.new_empty = guarded
     torch.manual_seed(0)
@@ -56,9 +61,11 @@ def main(width, cpu):
         found = {}
         for net.backend in ("compiled", "reference"):
             outputs = net(x, lengths=[6, 1, 0, 4, 6])[0]
+            inferred = []
             with torch.no_grad():
-                again = net(x, lengths=[6, 1, 0, 4, 6])[0]
-            found[net.backend] = [outputs, again, *torch.autograd.grad(outputs.square().sum(), [x, *net.parameters()])]
+                for run.ROWS in (0, 1000):  # products with inputs inside the loop, and before it
+                    inferred.append(net(x, lengths=[6, 1, 0, 4, 6])[0])
+            found[net.backend] = [outputs, *inferred, *torch.autograd.grad(outputs.square().sum(), [x, *net.parameters()])]
         for ours, theirs in zip(*found.values()):
             near = 1e-10 if dtype is torch.float64 else 2e-4
             assert ((ours - theirs).abs() <= near * (1 + theirs.abs().max())).all(), (width, units, dtype)

@@ -6,7 +6,8 @@ import llvmlite.ir as ir
 import pytest
 import torch
 
-from wavefront.engine.backends.compiled.emit import PTR, Code, compile_module, host_bytes
+from wavefront.engine.backends.compiled.emit import PTR, Code
+from wavefront.engine.backends.compiled.native import compile_module, host_bytes
 from wavefront.engine.graph import UNARY
 
 NAMES = sorted(UNARY.keys() - {"not", "number"})
@@ -25,7 +26,7 @@ def run(name, x):
 
     code.loop(code.i64(0), code.i64(x.numel()), code.width, body)
     code.b.ret_void()
-    address, _, alive = compile_module(module, {})
+    address, alive = compile_module(module, {})
     ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(address("f"))(x.data_ptr(), out.data_ptr())
     del alive
     return out

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from wavefront.engine.backends.compiled import threads
-from wavefront.engine.backends.compiled.emit import I64, PTR, Code, compile_module, host_bytes
+from wavefront.engine.backends.compiled.emit import I64, PTR, Code
+from wavefront.engine.backends.compiled.native import compile_module, host_bytes
 from wavefront.engine.process import home_process
 
 __all__ = ["contract"]
@@ -54,7 +55,7 @@ class Contraction:
         team = threads.openmp()
         if team:
             threads.write_entry(self.module, "kernel", ARGUMENTS.index("slices"))
-        address, _, self._alive = compile_module(self.module, team.addresses if team else {})
+        address, self._alive = compile_module(self.module, team.addresses if team else {})
         self.entry = address("entry") if team else None
         self.slice = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(address("kernel"))
 

@@ -18,7 +18,8 @@ from typing import Any
 
 import llvmlite.ir as ir
 
-from wavefront.engine.backends.compiled.emit import I64, PTR, Code, compile_module, host_bytes
+from wavefront.engine.backends.compiled.emit import I64, PTR, Code
+from wavefront.engine.backends.compiled.native import compile_module, host_bytes, optimised
 from wavefront.engine.backends.compiled.packing import Pack, Packing
 from wavefront.engine.backends.compiled.schedule import Group, Item, Place, Schedule, base, contiguous
 from wavefront.engine.backends.compiled.sparse import APART, SparsePack
@@ -57,6 +58,7 @@ class Kernel:
         self.module = ir.Module()
         self._memo: dict[Any, Any] = {}  # what the loop body being written has computed so far
         self._sums: dict[tuple[Value, int], Any] = {}  # where in the tile each product's sums lie
+        self._touched: dict[tuple[Place, Line], bool] = {}  # memory that a group reads and, where true, writes
         self._tiles: dict[tuple[int, int, int], ir.Function] = {}
         self._functions: dict[str, ir.Function] = {}
         self._turned: dict[int, Any] = {}
@@ -67,9 +69,16 @@ class Kernel:
             write_entry(self.module, "kernel", self._argument("slices"))
         self.packing = Packing(self.packs, double)
         self.place = {key: number for number, key in enumerate(self.arguments)}
-        address, self.text, self._alive = compile_module(self.module, team.addresses if team else {})
+        address, self._alive = compile_module(self.module, team.addresses if team else {})
         self.entry = address("entry") if team else None
         self.slice = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(address("kernel"))
+        self._written = str(self.module)
+        del self.module, self.c, self._memo, self._sums, self._tiles, self._functions, self._pointers  # what it takes to write it is large
+
+    @property
+    def text(self) -> str:
+        """The code as LLVM has improved it."""
+        return optimised(self._written)
 
     # arguments
 
@@ -182,11 +191,13 @@ class Kernel:
         panels = -(-n // self.width)
         if not g.windows:
             return n, panels, 1, 1
-        most = max(1, 4 // len(g.windows))
+        operands = [product.args[0] for product, _ in g.windows]
+        columns = max(operands.count(a) for a in operands)  # of the products that share one
+        most = max(1, 4 // columns)
         together = next((p for p in range(min(most, panels), max(1, most // 2), -1) if panels % p == 0), min(most, panels))
         if any(product.kind == "sparse" for product, _ in g.windows):
             return n, panels, together, self.width
-        return n, panels, together, max(1, min(8, ACCUMULATORS // (len(g.windows) * together)))
+        return n, panels, together, max(1, min(8, ACCUMULATORS // (columns * together)))
 
     def _group(self, g: Group, count: Any) -> None:
         self._stage = g.stage
@@ -262,7 +273,9 @@ class Kernel:
     def _store(self, item: Item, value: Any, index: tuple[Line, ...]) -> None:
         c = self.c
         line = _flat(index, item.strides)
-        pointer = self._memory(item.place, (line[0], line[1] + item.offset))
+        line = line[0], line[1] + item.offset
+        pointer = self._memory(item.place, line)
+        self._touch(item.place, line, write=True)
         step = dict(line[0]).get("u", 1)
         if step != 1 and self._lanes > 1:
             for k in range(self._lanes):
@@ -271,6 +284,10 @@ class Kernel:
                 c.b.store(c.b.fadd(c.load_scalar(here), one) if item.accumulate else one, here)
             return
         c.store(c.b.fadd(c.load(pointer, self._lanes), value) if item.accumulate else value, pointer, self._lanes)
+
+    def _touch(self, place: Place, line: Line, write: bool = False) -> None:
+        if place.kind != "fixed" and not place.kind.endswith("scratch"):  # these are in a cache
+            self._touched[place, line] = write or self._touched.get((place, line), False)
 
     def _memory(self, place: Place, line: Line) -> Any:
         c = self.c
@@ -405,7 +422,10 @@ class Kernel:
                         continue
                     weight = c.at(self._pointer(key), c.mul(u, a.shape[0] * len(windows)))
                     out = c.at(self._tile, c.i64(offset * rows), c.V)
-                    c.b.call(self._tile_function(r, columns, a.shape[0]), [weight, out, self._rows])
+                    # of the block of panels that comes next, one vector of each of its rows
+                    which = c.b.srem(c.b.sdiv(i, c.i64(rows)), c.i64(columns))
+                    ahead = c.at(weight, c.mul(c.add(which, c.i64(columns * a.shape[0])), self.width))
+                    c.b.call(self._tile_function(r, columns, a.shape[0]), [weight, out, self._rows, ahead])
                     offset += columns
 
             def after(i: Any, r: Any) -> None:
@@ -434,7 +454,7 @@ class Kernel:
 
                 c.loop(c.i64(0), r, 1, one)
 
-            self._row_blocks(count, rows, tile_of, after)
+            self._row_blocks(count, rows, tile_of, after, lambda i, r: self._fetch(i, r, u, panels_here))
 
         last = n - (panels - 1) * self.width
         if rest:
@@ -447,7 +467,21 @@ class Kernel:
             if several < whole:
                 block(c.i64(several * together * self.width), together, last)
 
-    def _row_blocks(self, count: Any, most: int, tile_of: Any, after: Any) -> None:
+    def _fetch(self, i: Any, rows: Any, u: Any, panels: int) -> None:
+        """Ask for what will be read and written once the products of a block are done: it comes while they are made."""
+        c = self.c
+
+        def one(k: Any) -> None:
+            self._memo.clear()
+            self._i = c.add(i, k)
+            for p in range(panels):
+                self.vars = {"u": c.add(u, c.i64(p * self.width))}
+                for (place, line), write in self._touched.items():
+                    c.prefetch(self._memory(place, line), write)
+
+        c.loop(c.i64(0), rows, 1, one)
+
+    def _row_blocks(self, count: Any, most: int, tile_of: Any, after: Any, fetch: Any) -> None:
         """Rows in blocks of `most`, then 2, then 1: the products of each, and what follows them."""
         c, b = self.c, self.c.b
         f = c.function
@@ -458,9 +492,15 @@ class Kernel:
         i = b.phi(I64)
         i.add_incoming(c.i64(0), before)
         b.cbranch(b.icmp_signed("<", i, count), choose, done)
+        b.position_at_end(then)  # first, so that it is known what it reads and writes
+        r_ = b.phi(I64)
+        self._touched.clear()
+        after(i, r_)
+        i.add_incoming(b.add(i, r_), b.block)
+        b.branch(head)
         b.position_at_end(choose)
         left = b.sub(count, i)
-        taken: list[tuple[int, Any]] = []
+        fetch(i, b.select(b.icmp_signed("<", left, c.i64(most)), left, c.i64(most)))
         for r in sorted({most, *(k for k in (4, 2, 1) if k < most)}, reverse=True):
             inside, other = f.append_basic_block(f"take{r}"), f.append_basic_block("fewer")
             if r > 1:
@@ -472,17 +512,10 @@ class Kernel:
                 b.branch(inside)
             b.position_at_end(inside)
             tile_of(r, i)
+            r_.add_incoming(c.i64(r), b.block)
             b.branch(then)
-            taken.append((r, b.block))
             b.position_at_end(other)
         b.unreachable()
-        b.position_at_end(then)
-        r_ = b.phi(I64)
-        for r, source in taken:
-            r_.add_incoming(c.i64(r), source)
-        after(i, r_)
-        i.add_incoming(b.add(i, r_), b.block)
-        b.branch(head)
         b.position_at_end(done)
 
     def _tile_function(self, rows: int, columns: int, depth: int) -> ir.Function:
@@ -491,12 +524,12 @@ class Kernel:
         key = (rows, columns, depth)
         if key in self._tiles:
             return self._tiles[key]
-        f = ir.Function(self.module, ir.FunctionType(ir.VoidType(), [PTR] * 3), name=f"tile_{rows}x{columns}x{depth}")
+        f = ir.Function(self.module, ir.FunctionType(ir.VoidType(), [PTR] * 4), name=f"tile_{rows}x{columns}x{depth}")
         f.linkage = "internal"
         f.attributes.add("noinline")
         self._tiles[key] = f
-        w, out, table = f.args
-        for a in f.args:
+        w, out, table, ahead = f.args
+        for a in f.args[:3]:
             a.add_attribute("noalias")
         c = Code(self.module, f, self.double, self.width)
         pointers = [c.b.load(c.at(table, c.i64(r), PTR), typ=PTR) for r in range(rows)]
@@ -505,7 +538,10 @@ class Kernel:
         def some(k: Any, sums: list[Any], count: int) -> list[Any]:
             sums = list(sums)
             for j in range(count):
-                here = c.at(w, c.mul(c.add(k, c.i64(j)), columns * self.width))
+                step = c.mul(c.add(k, c.i64(j)), columns * self.width)
+                here = c.at(w, step)
+                if rows >= 4:
+                    c.prefetch(c.at(ahead, step), level=2)
                 weights = [c.load(c.at(here, c.i64(m * self.width))) for m in range(columns)]
                 for r in range(rows):
                     x = c.broadcast(c.load_scalar(c.at(pointers[r], c.add(k, c.i64(j)))))
@@ -682,6 +718,7 @@ class Kernel:
     def _read(self, place: Place, line: Line) -> Any:
         c = self.c
         pointer = self._memory(place, line)
+        self._touch(place, line)
         step = dict(line[0]).get("u", 0)
         if step == 0:
             return c.broadcast(c.load_scalar(pointer)) if self._lanes > 1 else c.load(pointer, 1)

@@ -15,7 +15,8 @@ import numpy as np
 from torch import Tensor
 
 from wavefront.engine.backends.compiled import threads
-from wavefront.engine.backends.compiled.emit import I32, I64, PTR, Code, compile_module, host_bytes
+from wavefront.engine.backends.compiled.emit import I32, I64, PTR, Code
+from wavefront.engine.backends.compiled.native import compile_module, host_bytes
 from wavefront.engine.graph import Value
 
 __all__ = ["Pack", "Packing"]
@@ -113,7 +114,7 @@ class Packer:
         team = threads.openmp()
         if team:
             threads.write_entry(self.module, "kernel", 2)
-        address, _, self._alive = compile_module(self.module, team.addresses if team else {})
+        address, self._alive = compile_module(self.module, team.addresses if team else {})
         self.entry = address("entry") if team else None
         self.slice = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(address("kernel"))
 

@@ -35,15 +35,20 @@ class Arrays:
 class Program:
     """needs: for each of `plan.into`, whether its gradient is wanted; None for inference, which stores nothing."""
 
-    def __init__(self, plan: Plan, needs: tuple[bool, ...] | None, double: bool):
+    def __init__(self, plan: Plan, needs: tuple[bool, ...] | None, double: bool, inside: bool = False):
+        """inside: the products x W + b are made in the loop, too, and their sums are nowhere in memory."""
         self.plan, self.needs, self.double = plan, needs, double
         self._lock = threading.RLock()
         self.graph: Graph = plan.graph
         self.leaves = [v.shape for v in plan.after]
         self.slots = len(plan.before)
         read = {*plan.after, *plan.exported, *(a for v in plan.carried for a in v.args)}
-        self.into_rows = [v for v in plan.into if v.rows and v in read]
         self.lifted = {v: parts for v in plan.lifted if (parts := linear(v)) is not None}
+        self.input_weights = sum(w.size for _, w, _ in self.lifted.values())
+        if inside:
+            read |= {x for x, _, _ in self.lifted.values()}
+            self.lifted = {}
+        self.into_rows = [v for v in plan.into if v.rows and v in read]
         self.stored: list[Value] = []
         self.contributions: list[Contribution] = []
         self.gradients: dict[Value, Value] = {}
@@ -56,6 +61,11 @@ class Program:
         self.as_state = {v: plan.after.index(v) for v in plan.exported + self.stored if v in plan.after}
         self.exports = [v for v in plan.exported if v not in self.as_state]
         self.keeps = [v for v in self.stored if v not in self.as_state and v not in self.exports]
+
+    @cached_property
+    def inside(self) -> Program:
+        """The same for inference, with the products x W + b in the loop."""
+        return Program(self.plan, None, self.double, inside=True)
 
     # what to compute
 

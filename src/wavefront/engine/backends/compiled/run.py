@@ -29,6 +29,8 @@ BLOCK, READ_ONCE = (
     1 << 24,
     1 << 21,
 )  # bytes of x W + b before the loop passes over them; the second where nothing is stored: still in a cache then
+ROWS = 6  # of a front, for each thread, from which products x W + b are made in the loop, where nothing of them is stored
+WEIGHTS = 1 << 22  # numbers of such a W
 SMALL = 2_000_000  # additions and multiplications below which a second thread costs more than it brings: some ten microseconds of work
 
 
@@ -41,7 +43,7 @@ def carried(
     """
     flat = [leaf for start in starts for leaf in start]
     if program.needs is None:
-        results, _ = _forward(program, layout, into, flat)
+        results, _ = _forward(program.inside if _inside(program, layout) else program, layout, into, flat)
     else:
         results = Carried.apply(program, layout, len(into), *into, *flat)
     count, leaves = len(program.plan.exported), len(program.leaves)
@@ -188,6 +190,13 @@ class Call:
         self.set("low", low)
         self.set("high", high)
         threads.run(self.kernel, self.table, self.slices)
+
+
+def _inside(program: Program, layout: Layout) -> bool:
+    """Whether to make the products x W + b in the loop: where a front has rows enough for each thread to make use of what it reads of W, and W
+    stays in a cache."""
+    enough = layout.nodes >= ROWS * layout.fronts * torch.get_num_threads()
+    return bool(program.lifted) and enough and program.input_weights <= WEIGHTS and not is_lowered()
 
 
 def _work(program: Program, layout: Layout) -> int:
