@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import shlex
 import subprocess
 import sys
 import time
@@ -29,7 +30,10 @@ RUNS: dict[str, tuple[str, list[str], str, float]] = {
     "jsb": ("polyphonic/jsb-chorales-quarter.json.gz", ["--epochs", "150", "--set", "learning_rate=0.005"], "nll_per_step", 8.1),
     "jsb-bernoulli": (
         "polyphonic/jsb-chorales-quarter.json.gz",
-        ["--epochs", "100", "--set", "learning_rate=0.005", "--set", "output=bernoulli"],
+        shlex.split(
+            "--epochs 200 --set learning_rate=0.01 --set output=bernoulli --set dropout=0.4 --set dropout_notes=0 --set units=384"
+            " --set transpose=5"
+        ),
         "nll_per_step",
         8.4,
     ),
