@@ -23,8 +23,9 @@ class Every(Wrapper):
 
         (h', o) = f(h, x)   where k divides t,   else as they were
 
-    state (the cell's, its last output [N, outputs], zeros at first), x and output as the cell's. Between its steps nothing is computed, so that
-    Stack(cells.GRU(3, 8), Every(cells.GRU(8, 8), 4), Every(cells.GRU(8, 8), 16)) is a hierarchy whose upper layers cost little and reach far back.
+    state (the cell's, its last output [N, outputs], zeros at first), x and output as the cell's. Between its steps nothing is computed (a compiled
+    loop computes it and does not take it), so that Stack(cells.GRU(3, 8), Every(cells.GRU(8, 8), 4), Every(cells.GRU(8, 8), 16)) is a hierarchy whose
+    upper layers reach far back. `networks.Pyramid` is one that has fewer steps there, too.
 
     >>> import torch
     >>> from wavefront import Recurrent, cells
