@@ -12,7 +12,7 @@ from tasks.helpers import Rows, prepared, reloaded
 from wavefront.app.loader import loader, score
 from wavefront.app.stream import StreamLoader
 from wavefront.data import Store
-from wavefront.errors import SettingsError
+from wavefront.errors import DataError, SettingsError
 from wavefront.generative import KneserNey, beam_search, sample
 from wavefront.learning import Average
 from wavefront.tasks import Language
@@ -258,6 +258,12 @@ def test_how_a_text_is_cut_by_default():
     assert unit_for([tokens] * 12_000) == "words"
     assert unit_for([tokens]) == "characters", "too few words to learn from"
     assert unit_for([chr(k) for k in range(0x4E00, 0x4E00 + 6000)]) == "bytes"
+
+
+@pytest.mark.parametrize("lines", [[], [""], ["\n", "  \n"]])
+def test_a_text_of_nothing_but_blanks_is_refused(lines):
+    with pytest.raises(DataError, match=f"no symbol to learn from in its {len(lines)} training rows"):
+        made(lines=lines)
 
 
 def test_subwords_need_a_symbol_for_every_byte():

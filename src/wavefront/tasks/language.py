@@ -125,8 +125,8 @@ class Language(Task):
         sizes = [len(self.units.encode(text)) for text in islice(self._texts(source), 5000)]
         rows = sum(1 for _ in self._texts(source))
         self.seen = round(sum(sizes) / max(1, len(sizes)) * rows)
-        if not self.seen:
-            raise DataError(f"{source.path}: there is no symbol to learn from in its {rows} training rows.")
+        if not self.seen or not any(text.strip() for text in self._texts(source)):
+            raise DataError(f"{source.path}: there is no symbol to learn from in its {rows} training rows, only blanks at most.")
         few, many = self.seen < SMALL, self.seen > LARGE
         words = unit == "words"
         chosen = {
