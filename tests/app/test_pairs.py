@@ -56,6 +56,16 @@ def test_each_row_is_scored_by_its_log_probability(run, tmp_path):
     assert all(float(line[0]) <= best["log_prob"] + 1e-3 for line in lines)
 
 
+def test_an_error_about_a_row_that_is_scored_says_which_row(run, tmp_path):
+    rows = write(tmp_path / "few.tsv", [("ab", "A B")] * 70 + [("ba", "")])
+    with pytest.raises(DataError, match=r"few\.tsv, all, row 71: target is empty"):
+        run.score(rows)
+    with pytest.raises(DataError, match=r"few\.tsv, row 71: target is empty"):
+        list(run.log_probs(rows))
+    with pytest.raises(DataError, match="the inputs, row 2: source is empty"):
+        run.predict(["ab", " "])
+
+
 def test_a_pair_without_a_side_in_any_split_stops_with_its_row(tmp_path):
     data = tmp_path / "data"
     data.mkdir()

@@ -210,6 +210,9 @@ def test_a_pair_with_one_side_stops_with_its_row_and_symbols_never_seen_do_not()
     network = task.network().eval()
     batch = task.collate([task.encode({"source": "AÿB", "target": "AH ??? B"})])
     assert batch.inputs["x"][0].tolist()[1] == 1
+    (prediction,) = task.predict(network, batch)
+    assert prediction["unknown"] == 1
+    assert task.row_text({"source": "AÿB"}, prediction).endswith("\t1 unknown")
     meter = task.meter()
     meter.add(batch, *task.assess(network, batch))
     assert meter.scores()["word_error"] == 1.0

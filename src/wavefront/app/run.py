@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from shlex import quote
@@ -19,6 +19,7 @@ from wavefront.data import Source, Store, open_source, read_inputs
 from wavefront.errors import DataError, RunError, SettingsError
 from wavefront.learning import load_weights, memory_guarded
 from wavefront.tasks import TASKS, Task
+from wavefront.tasks.task import Batch
 
 __all__ = ["FORMAT", "Run", "load", "parameters", "read_json", "task_from"]
 
@@ -65,11 +66,13 @@ class Run:
         rows = read_inputs(inputs, self.like, needed)
         self.task.searching(num_beams, n_best, at_once if explain else 0)
         self.task.begin()
+        done = 0
         while chunk := list(islice(rows, at_once)):
             seen = [{name: row[name] for name in needed} for row in chunk]
             with memory_guarded(f"a prediction for {len(seen)} rows at once", FEWER):
-                batch = self.task.collate([self.task.encode(row) for row in seen]).to(self._device)
+                batch = self._batch(seen, _named(inputs), done)
                 found = self.task.predict(self.network, batch)
+            done += len(seen)
             yield from zip(seen, found)
 
     def log_probs(self, data: str | Path | Iterable[Any], at_once: int = 64) -> Iterator[tuple[dict[str, Any], float]]:
@@ -77,12 +80,24 @@ class Run:
         in a row of its own with its source."""
         columns = list(self.task.columns.values())
         rows = read_inputs(data, self.like, columns)
+        done = 0
         while chunk := list(islice(rows, at_once)):
             seen = [{name: row[name] for name in columns} for row in chunk]
             with memory_guarded(f"the scoring of {len(seen)} rows at once", FEWER):
-                batch = self.task.collate([self.task.encode(row) for row in seen]).to(self._device)
+                batch = self._batch(seen, _named(data), done)
                 found = self.task.log_probs(self.network, batch)
+            done += len(seen)
             yield from zip(seen, found)
+
+    def _batch(self, rows: Sequence[Mapping[str, Any]], where: str, before: int) -> Batch:
+        """Rows as one batch; an error says which row, of all that come after the `before` earlier ones."""
+        examples = []
+        for place, row in enumerate(rows, before + 1):
+            try:
+                examples.append(self.task.encode(row))
+            except DataError as error:
+                raise DataError(f"{where}, row {place}: {error}") from None
+        return self.task.collate(examples).to(self._device)
 
     def score(self, data: str | Path, split: str | None = None, query: str | None = None) -> dict[str, Any]:
         """The metrics on the rows of a file, a folder or a database's `query`, which need their targets: on `split`; or on its test split,
@@ -107,7 +122,7 @@ class Run:
         rows = self.task.rows(source, split)
         while chunk := list(islice(rows, 64)):
             with memory_guarded(f"the scoring of rows {scored + 1} to {scored + len(chunk)}", FEWER):
-                batch = self.task.collate([self.task.encode(row) for row in chunk]).to(self._device)
+                batch = self._batch(chunk, f"{data}, {split}", scored)
                 predictions, loss, items = self.task.assess(self.network, batch)
             meter.add(batch, predictions, loss, items)
             scored += len(chunk)
@@ -219,6 +234,13 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise RunError(f"{folder / name} is damaged: a JSON object was expected, not {type(found).__name__}.")
     return found
+
+
+def _named(inputs: Any) -> str:
+    """Where rows come from, as an error says it."""
+    if not isinstance(inputs, (str, Path)):
+        return "the inputs"
+    return "standard input" if str(inputs) == "-" else str(inputs)
 
 
 def _wrapped(name: str, values: Mapping[str, Any]) -> str:

@@ -124,13 +124,16 @@ class Pairs(Task):
         return {**best, "candidates": said} if self.search.n_best > 1 else best
 
     def row_text(self, row: Mapping[str, Any], prediction: Prediction) -> str:
-        """The source where it is text, its target, and further candidates with their log-probabilities; below it where the network looked."""
+        """The source where it is text, its target, or candidates with their log-probabilities, and how many symbols of the source training never
+        saw; below it where the network looked."""
         source = row[self.columns["source"]]
         shown = [source if isinstance(source, str) else " ".join(source)] if isinstance(source, str | list) else []
         if "candidates" in prediction:
             shown += [f"{found['target']} ({found['log_prob']:.2f})" for found in prediction["candidates"]]
         else:
             shown.append(prediction["target"])
+        if "unknown" in prediction:
+            shown.append(f"{prediction['unknown']} unknown")
         drawn = f"\n{drawn_alignment(prediction['alignment'])}\n" if "alignment" in prediction else ""
         return "\t".join(shown) + drawn
 

@@ -273,6 +273,9 @@ class Translate(Pairs):
             **outputs._asdict(),
         )
         predictions = [self.prediction(candidates) for candidates in found]
+        for prediction, example in zip(predictions, batch.examples):
+            if unknown := int((example["source"] == UNKNOWN).sum()):
+                prediction["unknown"] = unknown
         if self.search.explain and isinstance(network.decoder.network, Attending):  # type: ignore[union-attr]
             best = [candidates[0].symbols if candidates else [] for candidates in found[: self.search.explain]]
             for row, alignment in enumerate(self._alignments(network, outputs, batch, best)):
