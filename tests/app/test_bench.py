@@ -1,6 +1,7 @@
 """`wavefront bench`: who is measured, what is counted, and that a mistake is said before the first measurement."""
 
 import json
+import time
 from dataclasses import dataclass
 
 import pytest
@@ -28,26 +29,35 @@ class Mine(wavefront.Cell):
 
 
 def run(*arguments):
-    return CliRunner().invoke(app, ["bench", *arguments])
+    return CliRunner().invoke(app, ["bench", "--seconds", "0", *arguments])
 
 
 def test_a_cell_is_measured_beside_everybody_who_has_it():
-    lstm, mgu = (list(bench.bench([bench.Case(cell, TINY)], runs=2)) for cell in ("lstm", "mgu"))
+    lstm, mgu = (list(bench.bench([bench.Case(cell, TINY)], runs=2, seconds=0)) for cell in ("lstm", "mgu"))
     assert [r.what for r in lstm] == ["train", "infer", "step"]
     for r in lstm:
         assert {"loop", "torch.nn"} <= set(r.faster)
         assert r.faster["torch.nn"] == r.fastest["torch.nn"] / r.fastest["wavefront"]
         assert all(0 < r.fastest[name] <= r.median[name] for name in r.fastest)
+        assert len(r.fastest) == len(r.faster) + 2, "Wavefront, the others, and the product"
     assert "torch.nn" not in mgu[0].faster
     assert {"loop", "torchrecurrent"} <= set(mgu[0].faster)
+
+
+def test_what_is_short_is_run_until_the_seconds_are_spent_and_only_beside_those_named():
+    begun = time.perf_counter()
+    (infer,) = bench.bench([bench.Case("elman", TINY)], ["infer"], runs=1, beside=["loop"], seconds=0.3)
+    assert time.perf_counter() - begun > 0.3
+    assert list(infer.faster) == ["loop"]
 
 
 def test_the_arithmetic_is_what_an_lstm_needs():
     """Forward x U and h W; backward the gradients of both weights and of the state, none of the input."""
     B, T, D, H = TINY
-    forward, backward, _ = _arithmetic(bench.Case("lstm", TINY))
+    forward, backward, columns = _arithmetic(bench.Case("lstm", TINY))
     assert forward == 2 * B * T * 4 * H * (D + H)
     assert backward == 2 * B * T * 4 * H * (D + 2 * H)
+    assert columns == 4 * H
 
 
 def test_the_command_prints_a_table_json_and_a_picture(tmp_path):
@@ -80,6 +90,7 @@ class Wrong:
         Wrong(["gruu"], "Did you mean 'gru'"),
         Wrong(["--size", "2,3"], "B,T,D,H"),
         Wrong(["--what", "trian"], "train, infer, step"),
+        Wrong(["--beside", "tensorflow"], "torch.nn, loop"),
         Wrong(["no/file.py:Mine"], "there is no file"),
     ],
     ids=lambda wrong: wrong.said,

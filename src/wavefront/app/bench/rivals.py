@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -14,32 +15,33 @@ from wavefront.app.bench.case import Case
 from wavefront.cell import Cell
 from wavefront.networks import Recurrent
 
-__all__ = ["Rival", "contenders", "torch_net"]
+__all__ = ["RIVALS", "Rival", "contenders", "torch_net"]
 
 TORCH = {"lstm": "LSTM", "gru": "GRU", "elman": "RNN"}
 FLAX = {"lstm": "OptimizedLSTMCell", "gru": "GRUCell", "elman": "SimpleCell"}
 KERAS = {"lstm": "LSTM", "gru": "GRU", "elman": "SimpleRNN"}
 
+RIVALS = ("torch.nn", "loop", "torchrecurrent", "flax", "keras")
 Rival = dict[str, Callable[[], Any]]  # what ("train", "infer", "step") -> run it once, to the end
 
 
-def contenders(case: Case) -> dict[str, Rival]:
+def contenders(case: Case, beside: Collection[str] | None = None) -> dict[str, Rival]:
     """Name -> what it can run of this case, Wavefront first. What has no such cell, or is not installed, is not among them."""
     torch.manual_seed(0)
-    size = case.size
+    size, name = case.size, case.cell.lower()
     x = torch.randn(size.B, size.T, size.D)
     cell = case.make()
-    found = {"wavefront": _ours(cell, x), "loop": _loop(cell, x)}
-    if case.cell.lower() in TORCH:
-        found["torch.nn"] = _torch(case, x)
-    kind = _torchrecurrent(case.cell)
+    makers: dict[str, Callable[[], Rival]] = {"wavefront": lambda: _ours(cell, x), "loop": lambda: _loop(cell, x)}
+    if name in TORCH:
+        makers["torch.nn"] = lambda: _torch(case, x)
+    kind = _torchrecurrent(name)
     if kind is not None:
-        found["torchrecurrent"] = _module(kind(size.D, size.H), x.transpose(0, 1).contiguous())
-    if case.cell.lower() in FLAX and importlib.util.find_spec("flax"):
-        found["flax"] = _flax(case, x)
-    if case.cell.lower() in KERAS and importlib.util.find_spec("keras"):
-        found["keras"] = _keras(case, x)
-    return found
+        makers["torchrecurrent"] = lambda: _module(kind(size.D, size.H), x.transpose(0, 1).contiguous())
+    if name in FLAX and importlib.util.find_spec("flax"):
+        makers["flax"] = lambda: _flax(case, x)
+    if name in KERAS and importlib.util.find_spec("keras"):
+        makers["keras"] = lambda: _keras(case, x)
+    return {one: make() for one, make in makers.items() if beside is None or one == "wavefront" or one in beside}
 
 
 def torch_net(case: Case) -> nn.Module:
@@ -113,6 +115,8 @@ def _flax(case: Case, x: Tensor) -> Rival:
 
 def _keras(case: Case, x: Tensor) -> Rival:
     """Keras on the backend that is configured for it (its TensorFlow and JAX backends compile, its torch backend loops)."""
+    if importlib.util.find_spec("tensorflow") is None:  # Keras's default, without which it does not even import
+        os.environ.setdefault("KERAS_BACKEND", "jax" if importlib.util.find_spec("jax") else "torch")
     keras = importlib.import_module("keras")
     layer = getattr(keras.layers, KERAS[case.cell.lower()])(case.size.H, return_sequences=True)
     values = keras.ops.convert_to_tensor(x.numpy())

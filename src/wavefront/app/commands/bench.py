@@ -21,7 +21,14 @@ def bench(
         list[str] | None, typer.Option(metavar="B,T,D,H", help="Sequences, steps, inputs, units; several times if wanted.")
     ] = None,
     what: Annotated[str, typer.Option(help="Which of train, infer and step, with commas.")] = "train,infer,step",
-    runs: Annotated[int, typer.Option(min=1, help="Runs of each, in turn.")] = 7,
+    beside: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES", help="Which of torch.nn, loop, torchrecurrent, flax and keras, with commas.  [default: what is installed]"
+        ),
+    ] = None,
+    runs: Annotated[int, typer.Option(min=1, help="Runs of each, in turn, at least.")] = 7,
+    seconds: Annotated[float, typer.Option(min=0, help="Of what is short more runs, until as many seconds are spent.")] = 0.5,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch and of Wavefront.  [default: torch's]")] = None,
     memory: Annotated[bool, typer.Option("--memory", help="The peak memory of training too, each in a process of its own.")] = False,
     picture: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="A picture of the ratios: .png, .svg or .pdf.")] = None,
@@ -31,7 +38,7 @@ def bench(
     """How fast a cell is here, beside torch.nn, beside a Python loop over the same cell, and beside torchrecurrent, Flax and Keras if installed.
 
     All in one process, runs in turn, the fastest of each. Train is forward and backward without the input's gradient; step is one
-    step from Python. "of product" is the share of the rate of one matrix product of the same shape.
+    step from Python. "of product" is the share of the rate of one matrix product of the same shape, [T·B, D] @ [D, gates·H].
 
     \b
     Examples:
@@ -43,11 +50,9 @@ def bench(
 
     from wavefront.app import bench as speed
     from wavefront.app.bench.case import Size
-    from wavefront.errors import SettingsError
 
-    ways = what.split(",")
-    if wrong := [way for way in ways if way not in speed.WHAT]:
-        raise SettingsError(f"--what takes some of {', '.join(speed.WHAT)}, with commas; got {wrong[0]!r}.")
+    ways = _named("--what", what, speed.WHAT)
+    others = None if beside is None else _named("--beside", beside, speed.RIVALS)
     if threads:
         torch.set_num_threads(threads)
     sizes = [Size.read(text) for text in size or speed.SIZES]
@@ -55,7 +60,7 @@ def bench(
     for case in cases:
         case.make()  # a name that is none is said before the first is measured
     results = []
-    for result in speed.bench(cases, ways, runs):
+    for result in speed.bench(cases, ways, runs, others, seconds):
         results.append(result)
         if not quiet:
             say(f"{len(results)}/{len(cases) * len(ways)}  {result.cell} {result.size} {result.what}: {result.fastest['wavefront']:.3g} ms")
@@ -71,3 +76,12 @@ def bench(
         )
     else:
         print(speed.table(results, peaks))
+
+
+def _named(option: str, text: str, known: tuple[str, ...]) -> list[str]:
+    from wavefront.errors import SettingsError
+
+    names = [name.strip() for name in text.split(",")]
+    if wrong := [name for name in names if name not in known]:
+        raise SettingsError(f"{option} takes some of {', '.join(known)}, with commas; got {wrong[0]!r}.")
+    return names
