@@ -5,6 +5,7 @@ import torch
 
 from wavefront import Bidirectional, Recurrent, cells
 from wavefront.engine import runs
+from wavefront.engine.backends.compiled import native, program, run
 from wavefront.errors import BackendError
 
 
@@ -56,3 +57,56 @@ def test_the_reference_takes_it_too_and_other_words_are_refused():
     assert (net(x)[0].float() - Recurrent(net.cell)(x)[0]).abs().max() < 0.1
     with pytest.raises(BackendError, match='precision is "float32", "bf16"'):
         Bidirectional(cells.GRU(3, 4), cells.GRU(3, 4), precision="half")(torch.randn(2, 5, 3))
+
+
+LOW = pytest.mark.skipif(not native.has_bf16(), reason="this machine has no instructions for pairs of bfloat16")
+
+
+def far(a, b):
+    return float((a - b).detach().norm() / (b.detach().norm() + 1e-9))
+
+
+@LOW
+@pytest.mark.parametrize("inside", [0, 1000], ids=["inputs inside the loop", "inputs before it"])
+@pytest.mark.parametrize("units", [1, 16, 37])
+@pytest.mark.parametrize("name", ["LSTM", "GRU", "GRUBefore", "Elman", "MUT2"])
+def test_carried_products_in_bfloat16(monkeypatch, name, units, inside):
+    """Two units in the last place of bfloat16 at the most, and other numbers than float32's: they were made so."""
+    monkeypatch.setattr(run, "ROWS", inside)
+    torch.manual_seed(0)
+    cell = getattr(cells, name)(5, units)
+    x = torch.randn(9, 6, 5)
+    found = {}
+    for precision in ("float32", "bf16"):
+        net = Recurrent(cell, backend="compiled", precision=precision)
+        outputs = net(x, lengths=[6, 6, 1, 0, 6, 2, 6, 6, 5])[0]
+        with torch.no_grad():
+            inferred = net(x, lengths=[6, 6, 1, 0, 6, 2, 6, 6, 5])[0]
+        found[precision] = [outputs, inferred, *torch.autograd.grad(outputs.square().sum(), list(cell.parameters()))]
+    errors = [far(a, b) for a, b in zip(found["bf16"], found["float32"])]
+    assert max(errors[:2]) < 2**-7
+    assert max(errors) < 2**-5
+    assert errors[0] > 1e-6
+
+
+@LOW
+def test_rows_in_bfloat16_do_not_see_each_other():
+    torch.manual_seed(0)
+    net = Recurrent(cells.GRU(5, 21), backend="compiled", precision="bf16")
+    x = torch.randn(11, 4, 5)
+    with torch.no_grad():
+        alone = torch.cat([net(row[None])[0] for row in x])
+        x[3, 1, 2] = float("nan")
+        together = net(x)[0]
+    assert together[3, 1:].isnan().all()
+    others = [n for n in range(11) if n != 3]
+    assert far(together[others], alone[others]) < 1e-2
+
+
+def test_machines_without_bfloat16_keep_the_loop_in_float32(monkeypatch):
+    monkeypatch.setattr(program, "has_bf16", lambda: False)
+    torch.manual_seed(0)
+    cell = cells.LSTM(5, 21)
+    x = torch.randn(2, 4, 5)  # its large products are too small to be made in bfloat16
+    plain, low = (Recurrent(cell, backend="compiled", precision=p)(x)[0] for p in ("float32", "bf16"))
+    assert torch.equal(plain, low)

@@ -28,6 +28,19 @@ TANH = (
 )
 
 
+class BFloat(ir.Type):
+    """Half of a float32, its upper one, which llvmlite does not know."""
+
+    def _to_string(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, BFloat)
+
+    def __hash__(self) -> int:
+        return hash(BFloat)
+
+
 class Code:
     """A function being written; arithmetic on vectors of `width` numbers of one dtype."""
 
@@ -179,6 +192,16 @@ class Code:
 
     def fma(self, a: Any, b: Any, c: Any) -> Any:
         return self.call("fmuladd", a, b, c)
+
+    def halved(self, v: Any) -> Any:
+        """As many bfloat16, rounded to the nearest."""
+        return self.b.fptrunc(v, ir.VectorType(BFloat(), self.width))
+
+    def dot(self, a: Any, b: Any, c: Any) -> Any:
+        """c + a₀ b₀ + a₁ b₁ in each lane, of which a and b hold two bfloat16."""
+        pairs = ir.VectorType(BFloat(), 2 * self.width)
+        f = self.intrinsic("llvm.x86.avx512bf16.dpbf16ps.512", self.V, [self.V, pairs, pairs], "")
+        return self.b.call(f, [c, self.b.bitcast(a, pairs), self.b.bitcast(b, pairs)])
 
     def polynomial(self, x: Any, coefficients: list[float]) -> Any:
         """Horner, highest power first."""

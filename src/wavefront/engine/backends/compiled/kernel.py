@@ -46,8 +46,11 @@ class Kernel:
         double: bool,
         reverse: bool,
         clear: tuple[int, ...] = (),
+        low: bool = False,
     ):
-        """sizes: the vector size of each place, by (kind, number); clear: parts whose gradient is set to zero once a front is done with it."""
+        """sizes: the vector size of each place, by (kind, number); clear: parts whose gradient is set to zero once a front is done with it;
+        low: products take bfloat16 and sum in float32."""
+        self.low = low
         self.schedule, self.slots, self.reverse, self.clear = schedule, slots, reverse, clear
         self.sizes = sizes | {(p.kind, p.number): v.size for v, p in schedule.places.items() if p.kind.endswith("scratch")}
         self.width = host_bytes() // (8 if double else 4)
@@ -61,13 +64,13 @@ class Kernel:
         self._touched: dict[tuple[Place, Line], bool] = {}  # memory that a group reads and, where true, writes
         self._tiles: dict[tuple[int, int, int], ir.Function] = {}
         self._functions: dict[str, ir.Function] = {}
-        self._turned: dict[int, Any] = {}
+        self._turned: dict[Any, Any] = {}
         self.turned = 0  # numbers of each row that are turned, beside the scratch
         self._write()
         team = openmp()
         if team:
             write_entry(self.module, "kernel", self._argument("slices"))
-        self.packing = Packing(self.packs, double)
+        self.packing = Packing(self.packs, double, low)
         self.place = {key: number for number, key in enumerate(self.arguments)}
         address, self._alive = compile_module(self.module, team.addresses if team else {})
         self.entry = address("entry") if team else None
@@ -403,6 +406,8 @@ class Kernel:
         for key, a, _ in weights:
             if isinstance(key, int) and not g.edges:
                 self._turn(key, a, count)
+            elif self.low and not isinstance(key, int):
+                self._halve(key, a, count)
 
         def block(u: Any, panels_here: int, lanes_last: int) -> None:
             def tile_of(r: int, i: Any) -> None:
@@ -413,19 +418,25 @@ class Kernel:
                     place = self._place(memory)
                     for k in range(r):
                         self._memo.clear()
-                        c.b.store(self._pointer_of(place, c.add(i, c.i64(k)), start), c.at(self._rows, c.i64(k), PTR))
+                        row = c.add(i, c.i64(k))
+                        if self.low and not isinstance(key, int):
+                            here = c.at(self._turned[key], c.mul(row, _padded(a, self.width)))
+                        else:
+                            here = self._pointer_of(place, row, start)
+                        c.b.store(here, c.at(self._rows, c.i64(k), PTR))
                     if isinstance(key, int):
                         turned = c.at(self._turned[key], c.mul(i, a.shape[0])) if r == self.width and not g.edges else None
                         for p in range(columns):
                             self._sparse_panel(key, c.add(u, c.i64(p * self.width)), r, columns, offset * rows + p, turned)
                         offset += columns
                         continue
-                    weight = c.at(self._pointer(key), c.mul(u, a.shape[0] * len(windows)))
+                    depth = -(-a.shape[0] // 2) if self.low else a.shape[0]
+                    weight = c.at(self._pointer(key), c.mul(u, depth * len(windows)))
                     out = c.at(self._tile, c.i64(offset * rows), c.V)
                     # of the block of panels that comes next, one vector of each of its rows
                     which = c.b.srem(c.b.sdiv(i, c.i64(rows)), c.i64(columns))
-                    ahead = c.at(weight, c.mul(c.add(which, c.i64(columns * a.shape[0])), self.width))
-                    c.b.call(self._tile_function(r, columns, a.shape[0]), [weight, out, self._rows, ahead])
+                    ahead = c.at(weight, c.mul(c.add(which, c.i64(columns * depth)), self.width))
+                    c.b.call(self._tile_function(r, columns, depth), [weight, out, self._rows, ahead])
                     offset += columns
 
             def after(i: Any, r: Any) -> None:
@@ -520,7 +531,7 @@ class Kernel:
 
     def _tile_function(self, rows: int, columns: int, depth: int) -> ir.Function:
         """out[row][column] = Σ_k w[k][column] * a[row][k], vectors of columns, all sums in registers. The order of the sum over k is the same
-        whatever the rows: a row's result does not depend on how many others are there."""
+        whatever the rows: a row's result does not depend on how many others are there. Low: pairs of bfloat16 in place of numbers."""
         key = (rows, columns, depth)
         if key in self._tiles:
             return self._tiles[key]
@@ -547,7 +558,7 @@ class Kernel:
                     x = c.broadcast(c.load_scalar(c.at(pointers[r], c.add(k, c.i64(j)))))
                     for m in range(columns):
                         at = r * columns + m
-                        sums[at] = c.fma(x, weights[m], sums[at])
+                        sums[at] = c.dot(x, weights[m], sums[at]) if self.low else c.fma(x, weights[m], sums[at])
             return sums
 
         sums = [c.splat(0.0)] * (rows * columns)
@@ -586,6 +597,28 @@ class Kernel:
 
         full = c.b.sub(count, c.b.srem(count, c.i64(self.width)))
         c.loop(c.i64(0), full, self.width, block)
+
+    def _halve(self, key: Any, a: Value, count: Any) -> None:
+        """All rows in bfloat16, with zeros up to a multiple of a vector."""
+        c = self.c
+        memory, start = base(a)
+        place, n, step = self._place(memory), a.shape[0], _padded(a, self.width)
+        self._turned[key] = c.at(self._scratch, c.b.add(self._number("turned"), c.b.mul(self._most, c.i64(self.turned))))
+        self.turned += step
+        whole = n - n % self.width
+
+        def row(i: Any) -> None:
+            self._memo.clear()
+            source, target = self._pointer_of(place, i, start), c.at(self._turned[key], c.mul(i, step))
+
+            def part(u: Any, lanes: int) -> None:
+                c.b.store(c.halved(c.load(c.at(source, u), lanes)), c.at(target, c.b.lshr(u, c.i64(1))), align=4)
+
+            c.loop(c.i64(0), c.i64(whole), self.width, lambda u: part(u, self.width))
+            if whole < n:
+                part(c.i64(whole), n - whole)
+
+        c.loop(c.i64(0), count, 1, row)
 
     def _sparse_panel(self, number: int, u: Any, rows: int, stride: int, at: int, turned: Any = None) -> None:
         """The sums of one panel of a sparse product, from u on, for `rows` rows: into the tile at `at`, a row every `stride` vectors."""
@@ -725,6 +758,11 @@ class Kernel:
         if step == 1:
             return c.load(pointer, self._lanes)
         return c.gather(pointer, step, self._lanes)
+
+
+def _padded(a: Value, width: int) -> int:
+    """Numbers that a row of an operand takes in bfloat16."""
+    return int(-(-a.shape[0] // width) * width // 2)
 
 
 def _total(c: Code, sums: Sequence[Any]) -> Any:

@@ -17,7 +17,7 @@ import llvmlite.ir as ir
 
 from wavefront.engine.backends.compiled import elf, store
 
-__all__ = ["compile_module", "host_bytes", "optimised"]
+__all__ = ["compile_module", "has_bf16", "host_bytes", "optimised"]
 
 FORM = "1"  # of what is kept: another one when the same text is to be compiled in another way
 
@@ -46,6 +46,12 @@ def host_bytes() -> int:
 
         flags = [name for name, there in llvm.get_host_cpu_features().items() if there]
     return 64 if "avx512f" in flags else 32 if "avx2" in flags else 16
+
+
+@cache
+def has_bf16() -> bool:
+    """Whether this machine multiplies pairs of bfloat16 in vectors of 64 bytes."""
+    return elf.can_load() and "avx512_bf16" in _host().split()
 
 
 @cache

@@ -12,7 +12,9 @@ from typing import Any
 
 import llvmlite.ir as ir
 import numpy as np
+import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from wavefront.engine.backends.compiled import threads
 from wavefront.engine.backends.compiled.emit import I32, I64, PTR, Code
@@ -41,13 +43,16 @@ class Pack:
 class Packing:
     """All packs of one kernel, in one array, `starts` saying where each begins."""
 
-    def __init__(self, packs: Sequence[Pack], double: bool):
-        self.packs, self.double = list(packs), double
+    def __init__(self, packs: Sequence[Pack], double: bool, low: bool = False):
+        """low: in pairs of bfloat16, [block of panels][pair of k][window][panel][lane][2]."""
+        self.packs, self.double, self.low = list(packs), double, low
         self.bytes, self.width = 8 if double else 4, host_bytes() // (8 if double else 4)
         self.weights = list(dict.fromkeys(w for pack in packs for w, _ in pack.windows))
         sizes = [pack.size(self.width) for pack in packs]
-        self.starts = [sum(sizes[:n]) for n in range(len(sizes))]
+        self.firsts = [sum(sizes[:n]) for n in range(len(sizes))]
         self.size = sum(sizes)
+        taken = [size // pack.rows * -(-pack.rows // 2) if low else size for pack, size in zip(packs, sizes)]
+        self.starts = [sum(taken[:n]) for n in range(len(taken))]  # of each in what `run` gives, in numbers of `bytes`
         self._jobs: dict[Any, tuple[np.ndarray, np.ndarray]] = {}
 
     def run(self, weights: Sequence[Tensor], like: Tensor, slices: int) -> Tensor:
@@ -65,12 +70,25 @@ class Packing:
         slices = 1 if self.size < FEW else slices
         table = (ctypes.c_int64 * 3)(jobs.ctypes.data, len(jobs), slices)
         threads.run(_packer(self.double), table, slices)
-        return out
+        return self._paired(out) if self.low else out
+
+    def _paired(self, packed: Tensor) -> Tensor:
+        parts = []
+        for pack, first in zip(self.packs, self.firsts):
+            count = -(-pack.columns // self.width)
+            whole = count - count % pack.panels
+            for panels, blocks in ((pack.panels, whole // pack.panels), (count - whole, 1)):
+                wide = len(pack.windows) * panels * self.width
+                part = packed[first : first + blocks * pack.rows * wide].view(blocks, pack.rows, wide)
+                first += part.numel()
+                part = pad(part.bfloat16(), (0, 0, 0, pack.rows % 2))
+                parts.append(part.view(blocks, -(-pack.rows // 2), 2, wide).transpose(2, 3).reshape(-1))
+        return torch.cat(parts).view(packed.dtype)
 
     def _plan(self, strides: tuple[tuple[int, ...], ...]) -> tuple[np.ndarray, np.ndarray]:
         """The jobs, addresses relative to the weights and to the array, and the number of each job's weight."""
         jobs, owner = [], []
-        for pack, start in zip(self.packs, self.starts):
+        for pack, start in zip(self.packs, self.firsts):
             count, windows = -(-pack.columns // self.width), len(pack.windows)
             whole = count - count % pack.panels
             for panel in range(count):

@@ -15,6 +15,7 @@ from typing import Any
 
 from wavefront.engine.backends.compiled.homes import Home, find_homes, may_overwrite
 from wavefront.engine.backends.compiled.kernel import Kernel
+from wavefront.engine.backends.compiled.native import has_bf16
 from wavefront.engine.backends.compiled.schedule import Place, Schedule, base
 from wavefront.engine.differentiate import Contribution, differentiate
 from wavefront.engine.graph import PRODUCTS, Graph, Value, order
@@ -35,9 +36,9 @@ class Arrays:
 class Program:
     """needs: for each of `plan.into`, whether its gradient is wanted; None for inference, which stores nothing."""
 
-    def __init__(self, plan: Plan, needs: tuple[bool, ...] | None, double: bool, inside: bool = False):
-        """inside: the products x W + b are made in the loop, too, and their sums are nowhere in memory."""
-        self.plan, self.needs, self.double = plan, needs, double
+    def __init__(self, plan: Plan, needs: tuple[bool, ...] | None, double: bool, inside: bool = False, low: bool = False):
+        """inside: the products x W + b are made in the loop, too, and their sums are nowhere in memory; low: the loop's products take bfloat16."""
+        self.plan, self.needs, self.double, self.low = plan, needs, double, low
         self._lock = threading.RLock()
         self.graph: Graph = plan.graph
         self.leaves = [v.shape for v in plan.after]
@@ -65,7 +66,14 @@ class Program:
     @cached_property
     def inside(self) -> Program:
         """The same for inference, with the products x W + b in the loop."""
-        return Program(self.plan, None, self.double, inside=True)
+        return Program(self.plan, None, self.double, inside=True, low=self.low)
+
+    @cached_property
+    def lowered(self) -> Program:
+        """The same with the loop's products in bfloat16, where this machine has instructions for them."""
+        if self.double or not has_bf16() or any(v.edges for v in self.plan.carried):
+            return self
+        return Program(self.plan, self.needs, self.double, low=True)
 
     # what to compute
 
@@ -181,7 +189,7 @@ class Program:
         operands = {base(c.a)[0] for c in self.contributions if c.a is not None}
         places = {v: schedule.places[v] for v in self.keeps if v not in operands and not v.edges}
         self.homes = find_homes(schedule, places, [v for v in self.lifted if v not in self._read_again])
-        return Kernel(schedule, self._sizes(arrays), self.slots, self.double, reverse=False), arrays
+        return Kernel(schedule, self._sizes(arrays), self.slots, self.double, reverse=False, low=self.low), arrays
 
     @cached_property
     def _backward(self) -> tuple[Kernel, Arrays]:
@@ -221,7 +229,9 @@ class Program:
                 inhabitants = {kept: home.start for kept, home in self.homes.items() if home.of is v}
                 if may_overwrite(schedule, places[d], inhabitants):
                     self.over[v] = d
-        kernel = Kernel(schedule, self._sizes(arrays), self.slots, self.double, reverse=True, clear=tuple(range(len(self.leaves))))
+        kernel = Kernel(
+            schedule, self._sizes(arrays), self.slots, self.double, reverse=True, clear=tuple(range(len(self.leaves))), low=self.low
+        )
         return kernel, arrays
 
     @cached_property

@@ -42,6 +42,8 @@ def carried(
     -> the values of `plan.exported` for all nodes, and the final states, part by part.
     """
     flat = [leaf for start in starts for leaf in start]
+    if is_lowered():
+        program = program.lowered
     if program.needs is None:
         results, _ = _forward(program.inside if _inside(program, layout) else program, layout, into, flat)
     else:
@@ -196,7 +198,7 @@ def _inside(program: Program, layout: Layout) -> bool:
     """Whether to make the products x W + b in the loop: where a front has rows enough for each thread to make use of what it reads of W, and W
     stays in a cache."""
     enough = layout.nodes >= ROWS * layout.fronts * torch.get_num_threads()
-    return bool(program.lifted) and enough and program.input_weights <= WEIGHTS and not is_lowered()
+    return bool(program.lifted) and enough and program.input_weights <= WEIGHTS and is_lowered() <= program.low
 
 
 def _work(program: Program, layout: Layout) -> int:
