@@ -64,9 +64,13 @@ def bench(
         results.append(result)
         if not quiet:
             say(f"{len(results)}/{len(cases) * len(ways)}  {result.cell} {result.size} {result.what}: {result.fastest['wavefront']:.3g} ms")
-    peaks = {(case.cell, str(case.size)): speed.peak(case) for case in cases} if memory else {}
     if picture is not None:
         speed.plot(results, speed.machine(), picture)
+    peaks = {}
+    for case in cases if memory else []:
+        if not quiet:
+            say(f"memory of {case.cell} {case.size}")
+        peaks[case.cell, str(case.size)] = speed.peak(case)
     if as_json:
         memories = [{"cell": cell, "size": text, "MB": peak} for (cell, text), peak in peaks.items()]
         print(
