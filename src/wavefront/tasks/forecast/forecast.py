@@ -403,7 +403,8 @@ class Forecast(Task):
         seen = [(network.quantiles(calibrated=False, **batch.inputs), batch.inputs["start"], batch.inputs["target"]) for batch in batches]
         quantiles, start, target = (torch.cat(parts) for parts in zip(*seen))
         if not network.networks[0].counts:
-            network.share.fill_(share_of(*(part.double().numpy(force=True) for part in (quantiles, start, target)), QUANTILES))
+            found, simple, came = (part.double().numpy(force=True) for part in (quantiles, start, target))
+            network.share.fill_(share_of(found, simple, came, QUANTILES))
             quantiles = network.shrunk(quantiles, start)
         residuals = (target[..., None] - quantiles).double().numpy(force=True)
         network.margins.copy_(torch.from_numpy(margins(residuals, QUANTILES)))

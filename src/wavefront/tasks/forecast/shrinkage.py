@@ -19,8 +19,8 @@ def share_of(quantiles: np.ndarray, start: np.ndarray, target: np.ndarray, q: tu
 
     >>> rng = np.random.default_rng(0)
     >>> start, told, noise = np.zeros((500, 1)), *rng.normal(size=(2, 500, 1))
-    >>> share_of((told + noise)[..., None], start, told, (0.5,)), share_of(noise[..., None], start, told, (0.5,))
-    (0.5, 0.0)
+    >>> share_of((told + noise)[..., None], start, told, (0.5,)), share_of(told[..., None], start, told, (0.5,))
+    (0.5, 1.0)
     """
     there = ~np.isnan(target)
     levels, middle = np.asarray(q), quantiles[..., q.index(0.5)]
