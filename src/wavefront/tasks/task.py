@@ -166,7 +166,10 @@ class Task(ABC):
 
     def write(self, network: nn.Module, prompt: str, manner: Manner) -> Iterator[str]:
         """What the network writes after a prompt, piece by piece as it comes."""
-        raise SettingsError(f"{self.name} writes nothing: generate is for runs of language and music.")
+        used = f"wavefront {self.command.format(run='RUN')}"
+        raise SettingsError(
+            f"{self.name} writes nothing of its own: generate is for runs of language and music, this one is used by: {used}"
+        )
 
     def numbered(self) -> dict[str, list[str]] | None:
         """The parameters of the network that have a row for each symbol, and what the rows stand for, so that a network with another vocabulary can
