@@ -37,8 +37,10 @@ def plot(results: Sequence[Result], about: dict[str, Any], path: Path) -> None:
     from matplotlib import pyplot
 
     ways = list(dict.fromkeys(r.what for r in results))
+    names = list(dict.fromkeys(name for r in results for name in r.faster))
+    most = max(sum(r.what == way for r in results) for way in ways)
     figure, panels = pyplot.subplots(
-        len(ways), 1, figsize=(max(7.0, 0.9 * len(results)), 3.2 * len(ways)), squeeze=False, layout="constrained"
+        len(ways), 1, figsize=(max(7.0, 1.5 + 1.1 * most), 3.2 * len(ways)), squeeze=False, layout="constrained"
     )
     for panel, way in zip(panels[:, 0], ways):
         shown = [r for r in results if r.what == way]
@@ -48,7 +50,7 @@ def plot(results: Sequence[Result], about: dict[str, Any], path: Path) -> None:
             places = [i for i, r in enumerate(shown) if name in r.faster]
             ratios = [shown[i].faster[name] for i in places]
             heights = [ratio - 1 for ratio in ratios]  # up from the line where it is faster, down where it is slower
-            bars = panel.bar([i + (k - (len(others) - 1) / 2) * width for i in places], heights, width, bottom=1, label=name)
+            bars = panel.bar([i + (k - (len(others) - 1) / 2) * width for i in places], heights, width, bottom=1, label=name, color=f"C{names.index(name)}")
             panel.bar_label(bars, [f"{ratio:.2g}" for ratio in ratios], fontsize=7, padding=1)
         panel.axhline(1.0, color="black", linewidth=0.8)
         panel.set_yscale("log", base=2)
