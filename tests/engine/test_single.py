@@ -8,11 +8,12 @@ import weakref
 import pytest
 import torch
 from torch.utils import _pytree as pytree
+from torch.utils.flop_counter import FlopCounterMode
 
 from laws.table import CELLS, build, context_of, inputs_of, state_of
 from wavefront import Cell, Recurrent, cells
 from wavefront.cell import Given, advance, draws_wanted
-from wavefront.engine import runs
+from wavefront.engine import explain, fallbacks, runs
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*reference loop")
 
@@ -231,3 +232,46 @@ def test_several_threads_step_at_once():
     with torch.no_grad():
         for k in range(4):
             close(found[k], net(xs[k].transpose(0, 1))[1])
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [(lambda: cells.Reservoir(2, 30, seed=0), "a sparse product"), (lambda: cells.Clockwork(2, 6, periods=(1, 2)), "a cell with a clock")],
+    ids=["sparse", "clock"],
+)
+def test_a_step_that_cannot_be_one_native_call_is_counted_and_explained(make, reason):
+    net = Recurrent(make())
+    state, x = net.cell.initial_state(1), torch.randn(1, 2)
+    before = fallbacks[f"one step alone: {reason}"]
+    with torch.no_grad():
+        net.step(state, x)
+        net.step(state, x)
+    assert fallbacks[f"one step alone: {reason}"] == before + 2
+    assert f"one step  alone, in plain torch: {reason}" in explain(net)
+    assert "one step  alone: one native call" in explain(Recurrent(cells.GRU(2, 3)))
+
+
+def test_where_operations_mean_something_else_the_step_is_the_cells_own():
+    net = Recurrent(cells.GRU(3, 4))
+    h, x = torch.randn(5, 4), torch.randn(5, 3)
+    ours = both(net, h, x)
+    with torch.no_grad():
+        close(torch.func.vmap(lambda h, x: net.step(h[None], x[None])[1][0])(h, x), ours[1], 1e-5)
+        before = runs["single"]
+        with torch.autocast("cpu", torch.bfloat16):
+            net.step(h, x)
+        with FlopCounterMode(display=False) as counted:
+            net.step(h, x)
+        assert counted.get_total_flops() > 0
+        _, tangent = torch.func.jvp(lambda x: net.step(h, x)[1], (x,), (torch.ones_like(x),))
+        assert runs["single"] == before
+        assert tangent.abs().sum() > 0
+    both(net, h, x)
+
+
+def test_a_tensor_that_is_given_twice_or_lies_with_gaps():
+    net = Recurrent(cells.LSTM(4, 4))
+    h, wide = torch.randn(3, 4), torch.randn(3, 7, 4)
+    for _ in range(2):
+        both(net, (h, h), wide[:, 2])
+        both(net, (wide[:, 1], torch.randn(4, 3).t()), h)

@@ -16,8 +16,9 @@ from torch.utils import _pytree as pytree
 
 from wavefront.cell import Cell, Given, draws_wanted, is_size, map_draws, named
 from wavefront.engine.choose import Example, plan_of
-from wavefront.engine.graph import PRODUCTS, Value, order
+from wavefront.engine.graph import PRODUCTS, Unsupported, Value, order
 from wavefront.engine.plan import Colour, Reach
+from wavefront.engine.single import planned_alone
 
 __all__ = ["explain"]
 
@@ -35,6 +36,7 @@ def explain(network: nn.Module, code: bool = False) -> str:
       carried   mm [5], add [5], tanh [5]: 60 operations of arithmetic a step, in one native call for all steps
       deferred  nothing
       backward  carried: one native call; once for all steps: 2 product(s), 1 sum(s) for weights; stored for each step: the state
+      one step  alone: one native call
     """
     if not isinstance(network, nn.Module):
         raise TypeError(f"explain takes a network or a cell, got {type(network).__name__}.")
@@ -57,7 +59,8 @@ def _outermost(network: nn.Module) -> list[Cell]:
 
 
 def _one(cell: Cell, code: bool) -> str:
-    planned = plan_of(_example(cell))
+    example = _example(cell)
+    planned = plan_of(example)
     if isinstance(planned, str):
         return f"{named(cell)}: the reference loop, in plain torch: {planned}"
     from wavefront.engine.backends.compiled.program import Program
@@ -86,7 +89,17 @@ def _one(cell: Cell, code: bool) -> str:
     once = [v for v in plan.into if v.rows and plan.reach[v] is Reach.SEQUENCE]
     if once:
         lines.append(f"  once per sequence: {_names(once)}")
+    lines.append(f"  one step  {_alone(example)}")
     return "\n".join(lines + ([kernel.text for kernel in kernels] if code else []))
+
+
+def _alone(example: Example) -> str:
+    """What runs a step by itself, of a stream or a decoder, where no gradient is asked for."""
+    try:
+        planned_alone(example)
+    except Unsupported as refusal:
+        return f"alone, in plain torch: {refusal}"
+    return "alone: one native call"
 
 
 def _names(values: list[Value], sizes: bool = True) -> str:

@@ -6,25 +6,26 @@ tensor than last time, an attribute that was set, a hook: the step is looked at 
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import threading
 import weakref
 from collections.abc import Callable
+from functools import partial
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, empty_like
+from torch._C._dynamo.guards import TensorGuards
 from torch.utils import _pytree as pytree
 
 from wavefront.cell import Cell, Given, draws_wanted
-from wavefront.engine.choose import Example, Planned, fetch, plan_of, runs
+from wavefront.engine.choose import Example, Planned, fallbacks, fetch, plan_of, runs
 from wavefront.engine.graph import Unsupported, Value, evaluate, needed, order
 from wavefront.engine.plan import make_plan
 from wavefront.engine.watch import Watch
 
-__all__ = ["single"]
+__all__ = ["planned_alone", "single"]
 
 LARGE = 1 << 24  # multiplications of one step from which torch's products, on all its threads, are faster
 FORMS = 64  # numbers of rows for which a cell keeps its tables
@@ -38,64 +39,87 @@ def single(cell: Cell, state: Any, x: Any) -> tuple[Any, Tensor] | None:
     if (
         torch.is_grad_enabled()
         or torch.compiler.is_compiling()
-        or torch._C._functorch.peek_interpreter_stack() is not None
-        or torch._C._len_torch_dispatch_stack()
         or torch._C._len_torch_function_stack()
-        or torch.is_autocast_enabled("cpu")
         or torch.autograd.forward_ad._current_level >= 0
     ):
         return None
     known = _singles.get(id(cell))
     if known is None or known.cell() is not cell or not known.watch.holds():
         known = _made(cell, x)
+        if known is None:
+            return None
     return known(state, x)
 
 
-def _made(cell: Cell, x: Any) -> Single | Refused:
+def _elsewhere() -> bool:
+    """Whether torch's operations mean something else here than what they say. `Form.check` tells all of this apart, faster."""
+    return (
+        torch._C._functorch.peek_interpreter_stack() is not None
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch.is_autocast_enabled("cpu")
+        or torch.jit.is_tracing()
+    )
+
+
+def _made(cell: Cell, x: Any) -> Single | Refused | None:
+    """None: not in this call."""
+    leaf = pytree.tree_leaves(x)[0]
+    if _elsewhere() or not isinstance(leaf, Tensor) or leaf.dtype not in (torch.float32, torch.float64) or not leaf.is_cpu:
+        return None
+    first = cell.initial_state(1)
+    if any(part.dtype is not leaf.dtype or not part.is_cpu for part in pytree.tree_leaves((first, x)) if part.dtype is not torch.bool):
+        return None
     number, watch = id(cell), Watch(cell)
     alive = weakref.ref(cell, lambda _: _singles.pop(number, None))
-    found: Single | Refused = Refused(alive, watch)
-    first = cell.initial_state(1)
-    dtypes = {leaf.dtype for leaf in pytree.tree_leaves((first, x)) if leaf.dtype is not torch.bool}
-    if len(dtypes) > 1:
-        return found
-    fits = cell.slots != "any" and cell.phases == 1 and draws_wanted(cell, 1) is None and not watch.hooked
-    if fits and dtypes in ({torch.float32}, {torch.float64}) and pytree.tree_leaves(first)[0].device.type == "cpu":
-        inputs, context = (x.x, x.context) if isinstance(cell.inputs, Given) else (x, None)
-        planned = plan_of(Example(cell, inputs, first, context, None))
-        if isinstance(planned, Planned):
-            with contextlib.suppress(Unsupported):
-                found = Single(cell, alive, watch, planned, first, x)
+    inputs, context = (x.x, x.context) if isinstance(cell.inputs, Given) else (x, None)
+    found: Single | Refused
+    try:
+        if watch.hooked:
+            raise Unsupported("hooks on its modules")
+        planned = planned_alone(Example(cell, inputs, first, context, None))
+        found = Single(cell, alive, watch, planned, first, x)
+    except Unsupported as refusal:
+        found = Refused(alive, watch, str(refusal))
     _singles[number] = found
     return found
+
+
+def planned_alone(example: Example) -> Planned:
+    """The plan of a cell that has one and takes its steps alone. Unsupported, with the reason: its steps run in plain torch."""
+    cell = example.cell
+    if cell.phases > 1:
+        raise Unsupported("a cell with a clock")
+    if draws_wanted(cell, 1) is not None:
+        raise Unsupported("a cell that draws at random")
+    planned = plan_of(example)
+    if isinstance(planned, str):
+        raise Unsupported(planned)
+    from wavefront.engine.backends.compiled.single import schedule_of
+
+    step = _step_of(planned)
+    schedule_of(step.inputs, step.results)
+    return planned
 
 
 class Refused:
     """A cell whose step goes the ordinary way, as long as it is what it is now."""
 
-    def __init__(self, cell: Any, watch: Watch):
-        self.cell, self.watch = cell, watch
+    def __init__(self, cell: Any, watch: Watch, reason: str):
+        self.cell, self.watch, self.reason = cell, watch, f"one step alone: {reason}"
 
     def __call__(self, state: Any, x: Any) -> None:
-        return None
-
-
-class Part(NamedTuple):
-    """A prepared value that lies in a tensor of the cell."""
-
-    tensor: Tensor
-    shape: torch.Size
-    stride: tuple[int, ...]
-    offset: int  # in bytes
-    at: int  # in the table
+        fallbacks[self.reason] += 1
 
 
 class Form(NamedTuple):
     """What a call over so many rows needs."""
 
-    given: list[tuple[int, ...]]  # none: so many rows go the ordinary way
-    made: list[tuple[tuple[int, ...], int]]  # with the place of its address
+    check: Callable[..., bool]  # whether what is given, and the parameters, are tensors like those of the call that went well
+    made: list[tuple[Tensor, int]]  # like what is to be made, with the place of its address
     tables: list[tuple[Any, int, Any]]  # filled in but for addresses, with their scratch memory: one for each call that is under way
+
+
+NO_FORM = Form(lambda *_: False, [], [])
 
 
 class Step(NamedTuple):
@@ -127,19 +151,23 @@ class Single:
     """A cell's step as a native function, and where in memory all that it needs lies."""
 
     def __init__(self, cell: Cell, alive: Any, watch: Watch, planned: Planned, first: Any, x: Any):
-        self.cell, self.watch, self.build = alive, watch, _builder(first)
+        self.cell, self.watch = alive, watch
         states, inputs, slots = pytree.tree_leaves(first), pytree.tree_leaves(x), cell.slots
         assert isinstance(slots, int)
         self.dtype = states[0].dtype
-        self.given = [tuple(leaf.shape[1:]) for leaf in (*states * slots, *inputs)]
+        self.shapes = [tuple(leaf.shape[1:]) for leaf in (*states * slots, *inputs)]
         step = _step_of(planned)
         self.made = [v.shape for v in step.results]
-        self.after, self.output = step.after, step.output
+        self.flat, self.build = _flattener(first, x, slots), _builder(first, step.after)
+        self.output = step.output
         self.work = sum(w.size for w in step.weights)
-        self.forms: dict[int, Form] = {}
+        self.form, self.forms = NO_FORM, dict[int, Form]()
         self.like = states[0].new_empty(0)
         self._bind(cell, planned, step)
-        before = {"x": slots * len(states), "context": len(self.given) - len(pytree.tree_leaves(x.context if isinstance(x, Given) else ()))}
+        before = {
+            "x": slots * len(states),
+            "context": len(self.shapes) - len(pytree.tree_leaves(x.context if isinstance(x, Given) else ())),
+        }
         place = self.place
         self.inputs: list[tuple[int, int]] = []  # (number of a given tensor, where its address goes)
         for n, v in enumerate(step.inputs):
@@ -167,7 +195,9 @@ class Single:
         fixed = self.kernel.fixed
         evaluate(fixed, known, self.like, 1)
         self.place: dict[Any, int] = {key: n for n, key in enumerate(self.kernel.arguments)}
-        self.parts: list[Part] = []
+        self.homes = tuple({id(p): p for p in self.parameters.values()}.values())
+        self.lie = [_lie(home) for home in self.homes]
+        self.reads: list[tuple[Callable[[], int], int, int]] = []  # where a tensor of the cell begins, how far on a value lies, its place
         self.anew: list[tuple[Value, int]] = []
         self.steps: dict[int, int] = {}
         for name, values in (("weight", step.weights), ("fixed", fixed)):
@@ -179,7 +209,7 @@ class Single:
                     self.anew.append((v, at))
                     tensor = self._laid(v, tensor)
                 else:
-                    self.parts.append(Part(home, home.shape, home.stride(), tensor.data_ptr() - home.data_ptr(), at))
+                    self.reads.append((home.data_ptr, tensor.data_ptr() - home.data_ptr(), at))
                 if name == "weight":
                     self.steps[self.place["step", n]] = tensor.stride(1 if self.along[v] else 0)
 
@@ -187,45 +217,55 @@ class Single:
         return tensor.t().contiguous().t() if self.along.get(v) else tensor.contiguous()
 
     def __call__(self, state: Any, x: Any) -> tuple[Any, Tensor] | None:
-        given: list[Tensor] = []
-        _flat(state, given)
-        _flat(x, given)
-        rows, dtype = len(given[0]), self.dtype
-        form = self.forms.get(rows) or self._form(rows)
-        if len(given) != len(form.given):
-            return None
-        for number, shape in enumerate(form.given):
-            tensor = given[number]
-            if tensor.shape != shape or tensor.dtype is not dtype or type(tensor) is not Tensor or not tensor.is_cpu:
-                self._forget()
+        given, form = self.flat(state, x), self.form
+        if len(given) != len(self.shapes) or not form.check(*given, *self.homes):
+            found = self._looked(given)
+            if found is None:
                 return None
-            if not tensor.is_contiguous():
-                given[number] = tensor.contiguous()
+            form, given = found
         try:
             table, address, alive = form.tables.pop()
         except IndexError:
-            table, address, alive = self._table(rows)
-        for tensor, shape, stride, offset, at in self.parts:
-            if tensor.shape != shape or tensor.stride() != stride or tensor.dtype is not dtype:
-                self._forget()
-                return None
-            table[at] = tensor.data_ptr() + offset
+            table, address, alive = self._table(len(given[0]))
+        for data_ptr, offset, at in self.reads:
+            table[at] = data_ptr() + offset
         made_anew = self._fill(table) if self.anew else None
         for number, at in self.inputs:
             table[at] = given[number].data_ptr()
         results = []
-        for shape, at in form.made:
-            results.append(tensor := torch.empty(shape, dtype=dtype))
+        for like, at in form.made:
+            results.append(tensor := empty_like(like))
             table[at] = tensor.data_ptr()
         self.kernel.slice(address, 0)
         del made_anew  # until now, the kernel read it
         form.tables.append((table, address, alive))
         runs["single"] += 1
-        return self.build([results[n] for n in self.after]), results[self.output]
+        return self.build(results), results[self.output]
 
-    def _forget(self) -> None:
-        """Something holds another kind of tensor than it did: to be looked at anew the next time."""
-        _singles.pop(id(self.cell()), None)
+    def _looked(self, given: Any) -> tuple[Form, Any] | None:
+        """The form of a call that is not like the last one, and what is given in the way that the kernel reads it. None: the ordinary way."""
+        if _elsewhere():
+            return None
+        rows = given[0].shape[0] if isinstance(given[0], Tensor) and given[0].dim() else 0
+        if len(given) != len(self.shapes) or rows == 0 or rows * self.work > LARGE:
+            return None
+        for home, before in zip(self.homes, self.lie):
+            if _lie(home) != before:
+                _singles.pop(id(self.cell()), None)  # it holds another kind of tensor than it did: to be looked at anew the next time
+                return None
+        for tensor, shape in zip(given, self.shapes):
+            kinds = (Tensor, torch.nn.Parameter)
+            if type(tensor) not in kinds or tensor.shape != (rows, *shape) or tensor.dtype is not self.dtype or not tensor.is_cpu:
+                return None
+        given = [tensor.contiguous() for tensor in given]
+        form = self.forms.get(rows)
+        if form is None or not form.check(*given, *self.homes):
+            if len(self.forms) >= FORMS:
+                self.forms.clear()
+            made = form.made if form else [(self.like.new_empty(rows, *shape), at) for shape, at in zip(self.made, self.outputs)]
+            form = self.forms[rows] = Form(_check((*given, *self.homes)), made, form.tables if form else [])
+        self.form = form
+        return form, given
 
     def _fill(self, table: Any) -> list[Tensor]:
         known = dict(self.parameters)
@@ -234,14 +274,6 @@ class Single:
         for (_, at), tensor in zip(self.anew, made):
             table[at] = tensor.data_ptr()
         return made
-
-    def _form(self, rows: int) -> Form:
-        if len(self.forms) >= FORMS:
-            self.forms.clear()
-        fits = rows > 0 and rows * self.work <= LARGE
-        given = [(rows, *shape) for shape in self.given] if fits else []
-        self.forms[rows] = form = Form(given, [((rows, *shape), at) for shape, at in zip(self.made, self.outputs)], [])
-        return form
 
     def _table(self, rows: int) -> tuple[Any, int, Any]:
         scratch = self.like.new_empty(max(1, rows * self.kernel.schedule.scratch))
@@ -254,22 +286,39 @@ class Single:
         return table, ctypes.addressof(table), (scratch, starts, counts, nodes)
 
 
-def _flat(tree: Any, into: list[Tensor]) -> None:
-    if isinstance(tree, Tensor):
-        into.append(tree)
-    else:
-        for part in tree:
-            _flat(part, into)
+def _check(tensors: tuple[Tensor, ...]) -> Callable[..., bool]:
+    """Whether other tensors are like these in all that matters to native code, at once: their type, dtype, device, sizes and strides, and
+    which modes and transforms are on that change what an operation means. It is the check that torch.compile makes before each call."""
+    sizes: Any = [list(tensor.shape) for tensor in tensors]
+    strides: Any = [list(tensor.stride()) for tensor in tensors]
+    check: Callable[..., bool] = TensorGuards(*tensors, dynamic_dims_sizes=sizes, dynamic_dims_strides=strides).check
+    return check
 
 
-def _builder(tree: Any) -> Callable[[list[Tensor]], Any]:
-    """Makes a tree of this form of its leaves."""
+def _flattener(state: Any, x: Any, slots: int) -> Callable[[Any, Any], Any]:
+    """Takes the tensors out of a state and an input of this form."""
+    if isinstance(x, Tensor) and slots == 1:
+        if isinstance(state, Tensor):
+            return lambda state, x: (state, x)
+        if all(isinstance(part, Tensor) for part in state):
+            return lambda state, x: (*state, x)
+    return lambda state, x: [*pytree.tree_leaves(state), *pytree.tree_leaves(x)]
+
+
+def _builder(tree: Any, after: list[int]) -> Callable[[list[Tensor]], Any]:
+    """Makes a state of this form of results; `after` says which."""
     if isinstance(tree, Tensor):
-        return itemgetter(0)
-    if all(isinstance(part, Tensor) for part in tree):
-        return type(tree)._make if hasattr(tree, "_make") else type(tree)
+        return itemgetter(*after)
+    if all(isinstance(part, Tensor) for part in tree) and len(after) > 1:
+        new, parts = partial(tuple.__new__, type(tree)), itemgetter(*after)
+        return lambda results: new(parts(results))
     spec = pytree.tree_structure(tree)
-    return lambda leaves: pytree.tree_unflatten(leaves, spec)
+    return lambda results: pytree.tree_unflatten([results[n] for n in after], spec)
+
+
+def _lie(tensor: Tensor) -> tuple[Any, ...]:
+    """How a tensor lies in memory, but for where."""
+    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device
 
 
 def _shares(tensor: Tensor, home: Tensor) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from functools import lru_cache
 from typing import Any
 
 import torch
+from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
 
 from wavefront.cell import Cell
 
@@ -49,34 +51,52 @@ def mutable(value: Any) -> bool:
 
 
 class Watch:
-    """Whether all that a step may depend on, beside the numbers in its tensors, is still as it was."""
+    """Whether all that a step may depend on, beside the numbers in its tensors, is still as it was: `holds()`.
+
+    hooked  whether there were hooks on its modules
+    """
 
     def __init__(self, cell: Cell):
-        self.things: list[tuple[dict[str, Any], str, Any]] = []
+        things: list[tuple[dict[str, Any], tuple[str, ...]]] = []
+        hooks: list[dict[Any, Any]] = [_global_forward_hooks, _global_forward_pre_hooks]
         self.changeable: list[tuple[Any, Any]] = []
-        self.hooks: list[Any] = []
-        self.sizes: list[tuple[dict[str, Any], int]] = []
         for module in cell.modules():
-            own = {k: v for k, v in module.__dict__.items() if k == "training" or k not in MODULE}
-            self.things += [(module.__dict__, name, value) for name, value in own.items()]
-            for table in (module._parameters, module._buffers, module._modules):
-                self.things += [(table, name, value) for name, value in table.items()]
-            self.changeable += [(v, frozen(v)) for v in own.values() if mutable(v)]
-            self.sizes.append((module.__dict__, len(module.__dict__)))
-            self.hooks += [module._forward_hooks, module._forward_pre_hooks]
-        self.hooked = any(self.hooks)
+            own = tuple(k for k in module.__dict__ if k == "training" or k not in MODULE)
+            things.append((module.__dict__, own))
+            things += [(table, tuple(table)) for table in (module._parameters, module._buffers, module._modules)]
+            hooks += [module._forward_hooks, module._forward_pre_hooks]
+            self.changeable += [(v, frozen(v)) for v in (module.__dict__[k] for k in own) if mutable(v)]
+        self.hooked = any(hooks)
+        self._unchanged = _looks([thing for thing in things if thing[0]], [t for t, _ in things if not t], hooks, self.hooked)
 
     def holds(self) -> bool:
         try:
-            for table, name, value in self.things:
-                if table[name] is not value:
-                    return False
-        except KeyError:
+            return self._unchanged() and (not self.changeable or all(frozen(value) == before for value, before in self.changeable))
+        except KeyError:  # one entry went, another came
             return False
-        for table, size in self.sizes:
-            if len(table) != size:
-                return False
-        for value, before in self.changeable:
-            if frozen(value) != before:
-                return False
-        return any(self.hooks) is self.hooked
+
+
+def _looks(things: list[tuple[dict[str, Any], tuple[str, ...]]], empty: list[Any], hooks: list[Any], hooked: bool) -> Callable[[], bool]:
+    """Whether each table still has so many entries, and these very ones: as one expression, for it is asked before every step of a stream,
+    and a loop takes three times as long."""
+    names: dict[str, Any] = {}
+    terms = [f"({_any(names, 'h', hooks)}) is {hooked}", f"not ({_any(names, 'e', empty)})"]
+    for n, (table, keys) in enumerate(things):
+        names[f"t{n}"] = table
+        terms.append(f"len(t{n}) == {len(table)}")
+        for k, key in enumerate(keys):
+            names[f"v{n}_{k}"] = table[key]
+            terms.append(f"t{n}[{key!r}] is v{n}_{k}")
+    function: Callable[[], bool] = eval(_code("lambda: " + " and ".join(terms)), names)
+    return function
+
+
+def _any(names: dict[str, Any], letter: str, tables: list[Any]) -> str:
+    """Whether something is in one of the tables."""
+    names |= {f"{letter}{n}": table for n, table in enumerate(tables)}
+    return f"True if {' or '.join(f'{letter}{n}' for n in range(len(tables))) or False} else False"
+
+
+@lru_cache(maxsize=1024)
+def _code(text: str) -> Any:
+    return compile(text, "<what a step depends on>", "eval")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from operator import is_
 from typing import Any
 
 import torch
@@ -23,27 +24,29 @@ class _OneStep(nn.RNNCellBase):
     """
 
     @abstractmethod
-    def _form(self) -> Any:
+    def _form(self) -> Cell:
         """A cell for its form, without numbers."""
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:
         """As torch's: input [B, input_size] or [input_size], hx the state before -> the state after."""
-        parts = hx if isinstance(hx, tuple) else (hx,)
-        if not torch.is_grad_enabled() and input.dim() == 2 and all(isinstance(part, Tensor) for part in parts):
-            found = single(self._cell(), hx, input)
+        if hx is not None and not torch.is_grad_enabled() and input.dim() == 2:
+            cell = self._cell()
+            found = None if cell is None else single(cell, hx, input)
             if found is not None:
                 state = found[0]
                 return state if isinstance(state, Tensor) else tuple(state)
         return super().forward(input, hx)
 
-    def _cell(self) -> Any:
-        """Our cell, holding this module's parameters: the same until one of them is replaced."""
-        cell = self.__dict__.get("_held")
-        if cell is None or cell.U.weight is not self.weight_ih or cell.W.weight is not self.weight_hh or cell.U.bias is not self.bias_ih:
+    def _cell(self) -> Cell | None:
+        """Our cell, holding this module's parameters: the same until one of them is replaced. None where they are no plain parameters."""
+        mine, (cell, held) = self._parameters, self.__dict__.get("_held", (None, {}))
+        if len(mine) != len(held) or not all(map(is_, mine.values(), held.values())):
+            if not mine.keys() >= {"weight_ih", "weight_hh", "bias_ih", "bias_hh"}:
+                return None  # parametrised: they are computed at every call
             cell = self._form()
-            for linear, weight, bias in ((cell.U, self.weight_ih, self.bias_ih), (cell.W, self.weight_hh, self.bias_hh)):
-                linear._parameters = {"weight": weight, "bias": bias}
-            self.__dict__["_held"] = cell
+            for name, way in (("U", "ih"), ("W", "hh")):
+                cell.get_submodule(name)._parameters = {part: mine[f"{part}_{way}"] for part in ("weight", "bias")}
+            self.__dict__["_held"] = cell, dict(mine)
         return cell
 
     def __getstate__(self) -> dict[str, Any]:

@@ -114,7 +114,7 @@ class Recurrent(nn.Module):
 
     def step(self, state: Any, x: Any, context: Any = None, start: int = 0) -> tuple[Any, Tensor]:
         """One step of a stream, state first as in a cell: x [B, inputs] -> the next state, output [B, outputs]. state None: the first step."""
-        cell = self.cell
+        cell: Cell = self._modules["cell"]  # type: ignore[assignment]  # `self.cell` takes as long as a part of the step
         if context is not None:
             x = Given(x, context) if isinstance(cell.inputs, Given) else torch.cat([x, context], -1)
         if state is not None and self.skips == (1,) and not self.reverse and cell.slots == 1 and self.backend != "reference":
