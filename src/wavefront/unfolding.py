@@ -47,7 +47,8 @@ def unfold(
                vector gets [x, context] joined. It is never repeated over time in memory
     draws      what a cell that draws at random gets instead of fresh draws, as `sample_draws` gives it
     backend    "auto", or by name: "reference" (the loop above in plain torch, differentiable any number of times) or "compiled"
-    precision  "bf16": the large products, forward and backward, take bfloat16 and sum in float32; states, gates and weights stay float32.
+    precision  "bf16": the large products and, where the machine has instructions for it, those in the compiled loop take bfloat16, forward and
+               backward, and sum in float32; states, gates and weights stay float32.
                "float32": all of it. None: as `torch.autocast` says around the call
 
     -> outputs [nodes, cell.outputs], and the final state of each row
