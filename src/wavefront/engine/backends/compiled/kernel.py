@@ -721,10 +721,11 @@ class Kernel:
             case "expand":
                 return self.value(a, _broadcast(a, v, index))
             case "spread":
-                edge = self._i
+                edge, touched = self._i, self._touched
                 self._i = self._remember(("owner", id(edge)), lambda: c.load_i64(self._owners, edge))
+                self._touched = {}  # it is found by node, and what is asked for ahead by edge
                 found = self.value(a, index)
-                self._i = edge
+                self._i, self._touched = edge, touched
                 return found
             case "narrow":
                 dim, start = v.attr
