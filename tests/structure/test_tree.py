@@ -254,7 +254,7 @@ def test_batches_of_parents_are_joined():
     [
         (lambda: Tree([1, 2, 0]), "nodes 0 -> 1 -> 2 -> 0 are a cycle"),
         (lambda: Tree([-1, 1]), "node 1 -> 1 comes before itself"),
-        (lambda: Tree([5, -1]), "parent, with 1 added, is made of numbers of at least 0, at most 2; number 0 of it is 6"),
+        (lambda: Tree([5, -1]), "parent is made of numbers of at least -1, at most 1; number 0 of it is 5"),
         (lambda: Tree([1, -1], slot=[0]), "slot has one number for each of the 2 nodes, got 1"),
         (lambda: Tree([2, 2, -1], slot=[1, 1, 0]), "slot 1 of node 2 is filled by two edges"),
         (lambda: Tree.batch([[1, -1], []]), "tree 1 has no nodes"),

@@ -90,7 +90,7 @@ class Graph(Structure):
         if twice.any():
             at = int(np.flatnonzero(twice)[0])
             raise ShapeError(f"slot {self._slot[at]} of node {head[by_owner][at]} is filled by two edges.")
-        last = self._last_sinks(tail, own) if ends is None else whole(np.asarray(ends) + 1, "ends, with 1 added,", nodes + 1) - 1
+        last = self._last_sinks(tail, own) if ends is None else whole(ends, "ends", nodes, least=-1)
         if len(last) != self.rows or (own[last[last >= 0]] != np.flatnonzero(last >= 0)).any():
             raise ShapeError(f"ends has one node of each of the {self.rows} graphs, in their order; got {last.tolist()}.")
         code = np.full_like(last, GIVEN)
@@ -155,18 +155,18 @@ class Graph(Structure):
         return last
 
 
-def whole(numbers: Any, name: str, below: int | None = None) -> np.ndarray:
-    """A one-dimensional array of whole numbers, each at least 0 and less than `below`."""
+def whole(numbers: Any, name: str, below: int | None = None, least: int = 0) -> np.ndarray:
+    """A one-dimensional array of whole numbers, each at least `least` and less than `below`."""
     found = numbers.detach().cpu().numpy() if isinstance(numbers, Tensor) else np.asarray(numbers)
     if found.size == 0:
         found = found.astype(np.int64)
     if found.ndim != 1 or found.dtype.kind not in "iu":
         raise ShapeError(f"{name} is a list of whole numbers, got {found.dtype} of {list(found.shape)}.")
-    wrong = (found < 0) | (found >= below) if below is not None else found < 0
+    wrong = (found < least) | (found >= below) if below is not None else found < least
     if wrong.any():
         at = int(np.flatnonzero(wrong)[0])
         upper = "" if below is None else f", at most {below - 1}"
-        raise ShapeError(f"{name} is made of numbers of at least 0{upper}; number {at} of it is {found[at]}.")
+        raise ShapeError(f"{name} is made of numbers of at least {least}{upper}; number {at} of it is {found[at]}.")
     return found.astype(np.int64)
 
 

@@ -43,7 +43,7 @@ class Tree(Graph):
     """
 
     def __init__(self, parent: Tensor | Many[int] | np.ndarray, slot: Tensor | Many[int] | np.ndarray | None = None, down: bool = False):
-        above = whole(np.asarray(parent) + 1, "parent, with 1 added,", len(parent) + 1) - 1
+        above = whole(parent, "parent", len(parent), least=-1)
         nodes = len(above)
         depth, root = _to_the_root(above)
         roots, child = np.flatnonzero(above < 0), np.flatnonzero(above >= 0)
