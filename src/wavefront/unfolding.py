@@ -46,7 +46,8 @@ def unfold(
     context    what is constant per sequence, [rows, ...]. A cell whose inputs are a `Given(x, context)` gets it so; a cell whose input is one
                vector gets [x, context] joined. It is never repeated over time in memory
     draws      what a cell that draws at random gets instead of fresh draws, as `sample_draws` gives it
-    backend    "auto", or by name: "reference" (the loop above in plain torch, differentiable any number of times) or "compiled"
+    backend    "auto", or by name: "reference" (the loop above in plain torch, differentiable any number of times), "compiled" (what has to be in
+               the loop as native code, everything else before and after it), or "torch" (the same plan in torch operations)
     precision  "bf16": the large products and, where the machine has instructions for it, those in the compiled loop take bfloat16, forward and
                backward, and sum in float32; states, gates and weights stay float32.
                "float32": all of it. None: as `torch.autocast` says around the call

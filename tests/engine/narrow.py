@@ -53,6 +53,7 @@ def main(width, cpu):
         (cells.LSTM, 33, torch.float64),
         (cells.GRU, 33, torch.float32),
         (cells.GRU, 1, torch.float64),
+        (cells.ChildSumTreeLSTM, 33, torch.float32),
         (lambda d, h: cells.LSTM(d, h, layer_norm=True, peepholes=True), 7, torch.float64),
     )
     for make, units, dtype in cases:

@@ -112,8 +112,9 @@ def test_every_built_in_cell_runs_compiled_by_itself():
             assert runs["compiled"] == before + 1, row.name
 
 
-def test_the_number_of_threads_changes_nothing_but_rounding():
-    net = Recurrent(cells.LSTM(8, 64)).double()
+@pytest.mark.parametrize("make", [cells.LSTM, cells.ChildSumTreeLSTM], ids=lambda c: c.__name__)
+def test_the_number_of_threads_changes_nothing_but_rounding(make):
+    net = Recurrent(make(8, 64)).double()
     x = torch.randn(7, 30, 8, dtype=torch.float64, requires_grad=True)
     before = torch.get_num_threads()
     found = []

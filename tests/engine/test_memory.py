@@ -27,7 +27,7 @@ def program_of(cell):
     return made
 
 
-@pytest.mark.parametrize("make", [cells.LSTM, cells.GRU, cells.Elman, cells.MUT2], ids=lambda c: c.__name__)
+@pytest.mark.parametrize("make", [cells.LSTM, cells.GRU, cells.Elman, cells.MUT2, cells.ChildSumTreeLSTM], ids=lambda c: c.__name__)
 @pytest.mark.parametrize("options", [{}, {"lengths": [9, 2, 0, 5]}], ids=["whole", "ragged"])
 def test_sums_in_blocks_of_any_size(monkeypatch, make, options):
     net, x = Recurrent(make(3, 5)).double(), torch.randn(4, 9, 3, dtype=torch.float64, requires_grad=True)

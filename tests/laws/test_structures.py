@@ -114,3 +114,15 @@ def test_float32_is_close_to_float64(row, make):
     cell, structure, x, state = problem(row, make, torch.float)
     outputs, _ = unfold(cell, structure, x, state)
     torch.testing.assert_close(outputs.double(), want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("make", FREE)
+def test_ten_thousand_children_are_compiled(make):
+    cell, stars = make(D, H).double(), Tree([-1] + [0] * 10_000 + [-1, 10_001])
+    x = torch.randn(stars.nodes, D, dtype=torch.double, requires_grad=True)
+    found = []
+    for backend in ("compiled", "reference"):
+        outputs, _ = unfold(cell, stars, x, backend=backend)
+        found.append([outputs, *torch.autograd.grad(outputs.square().sum(), [x, *cell.parameters()])])
+    for mine, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-8, atol=1e-8)

@@ -22,6 +22,7 @@ from wavefront.cell import Cell, Children, Draw, Given, advance, map_draws, name
 from wavefront.engine.differentiate import differentiate
 from wavefront.engine.graph import ELEMENTWISE, OWNER, Graph, Recipe, Unsupported, Value, evaluate, needed, order
 from wavefront.engine.layout import Layout, layout_of
+from wavefront.engine.loop import replay
 from wavefront.engine.plan import Plan, Reach, make_plan
 from wavefront.engine.products import lowered
 from wavefront.engine.trace import record
@@ -40,6 +41,7 @@ KEPT = (
 )
 FORMS = 16  # plans of one cell: it may change its mode, its dtype, its attributes
 
+BY = {"compiled": "compiled", "torch": "as a plan in torch"}
 SLOW = ("under autocast", "tensors on", "dtypes", "a tensor of type")  # reasons in a call that a user may not know of: warned of once
 
 _plans: weakref.WeakKeyDictionary[Cell, OrderedDict[Any, Planned | str]] = weakref.WeakKeyDictionary()
@@ -50,10 +52,11 @@ _lock = threading.RLock()
 
 
 class Compiled(NamedTuple):
-    """A plan and its programs, by (which gradients, double precision)."""
+    """A plan and its programs, by (which gradients, double precision); or why there are none."""
 
     plan: Plan
     programs: dict[Any, Any]
+    reason: str | None
 
 
 class Example(NamedTuple):
@@ -71,6 +74,7 @@ class Planned(NamedTuple):
 
     plan: Plan
     programs: dict[Any, Any]
+    reason: str | None  # why torch has to run it; there are no programs then
     parameters: list[tuple[Any, str, str]]
     held: list[Tensor]
     phases: list[int]  # the way that each phase goes: ways that are equal have one number
@@ -108,18 +112,26 @@ def _as_parameters(problem: Any) -> Any:
 def _choose(problem: Any, backend: str, reference: Callable[[Any], Any]) -> Any:
     if backend == "reference":
         return reference(problem)
-    if backend not in ("auto", "compiled"):
-        raise BackendError(f'backend is "auto", "reference" or "compiled", got {backend!r}.')
+    if backend not in ("auto", "compiled", "torch"):
+        raise BackendError(f'backend is "auto", "reference", "torch" or "compiled", got {backend!r}.')
     few = backend == "auto" and 0 < len(problem.structure.sizes) < FEW
     reason = f"fewer than {FEW} fronts" if few else _passing(problem)
-    if reason is None:
-        planned = plan_of(problem)
-        if isinstance(planned, Planned):
+    planned = plan_of(problem) if reason is None else reason
+    if isinstance(planned, Planned):
+        reason = planned.reason
+        if reason is None and backend != "torch":
             runs["compiled"] += 1
-            return _run(problem, planned)
+            return _run(problem, planned, "compiled")
+        if backend != "compiled":
+            if reason is not None:
+                fallbacks[reason] += 1
+            runs["torch"] += 1
+            return _run(problem, planned, "torch")
+    else:
         reason = planned
-    if backend == "compiled":
-        raise BackendError(f"{named(problem.cell)} cannot run compiled: {reason}. backend='auto' runs it in the reference loop.")
+    if backend != "auto":
+        raise BackendError(f"{named(problem.cell)} cannot run {BY[backend]}: {reason}. backend='auto' runs it as fast as it can be.")
+    assert reason is not None
     if reason.startswith(SLOW) and reason not in fallbacks:
         warnings.warn(f"{named(problem.cell)} runs in the reference loop, slowly: {reason}.", stacklevel=5)
     fallbacks[reason] += 1
@@ -148,8 +160,8 @@ def _passing(problem: Any) -> str | None:
     for leaf in leaves:
         if type(leaf) not in (Tensor, torch.nn.Parameter):
             return f"a tensor of type {type(leaf).__name__}"
-        if leaf.device.type != "cpu":
-            return f"tensors on {leaf.device.type}"
+        if leaf.device != leaves[0].device:
+            return f"tensors on {leaf.device} and {leaves[0].device}"
     dtypes = {leaf.dtype for leaf in leaves if leaf.dtype is not torch.bool}
     if len(dtypes) != 1 or not dtypes <= {torch.float32, torch.float64}:
         return f"dtypes {', '.join(sorted(map(str, dtypes)))}: float32 or float64 throughout is compiled"
@@ -195,7 +207,8 @@ def plan_of(problem: Any) -> Planned | str:
     cell = problem.cell
     if cell in _storing:
         return _storing[cell]
-    sort = (problem.context is not None, problem.draws is not None, leaves_of(problem.first)[0].dtype)
+    like = leaves_of(problem.first)[0]
+    sort = (problem.context is not None, problem.draws is not None, like.dtype, like.device.type)
     watched = _watched.get(id(cell))
     if watched is not None and watched.sort == sort and watched.holds(cell):
         return watched.planned
@@ -236,7 +249,10 @@ def _try(problem: Any, key: Any) -> Planned | str:
     cell = problem.cell
     try:
         with torch.inference_mode(False):
-            return _plan(problem, key)
+            planned = _plan(problem, key)
+        if planned.reason is not None and leaves_of(problem.first)[0].device.type == "cpu":
+            warnings.warn(f"{named(cell)} is planned, but run by torch, slowly: {planned.reason}.", stacklevel=5)
+        return planned
     except Unsupported as refusal:
         reason = str(refusal)
     except Exception as error:  # a step may do anything on the rows it is shown; its own error appears in the reference loop
@@ -285,19 +301,34 @@ def _plan(problem: Any, key: Any) -> Planned:
     before = [[inputs[("state", slot, n)] for n in range(leaves)] for slot in range(1 if cell.slots == "any" else cell.slots)]
     known = (key, _text([*after, output]), tuple(phases))
     if known not in _compiled:
-        for number in range(len(distinct)):
-            with lowered(False):  # equal to rounding of the parameters' own precision
-                _verify(problem, graph, after, output, parameters, held, fronted, phases.index(number), number)
-        plan = make_plan(graph, before, after, output, [inputs[k] for k in sequence if k in inputs])
-        from wavefront.engine.backends.compiled.program import Program
+        once = [inputs[k] for k in sequence if k in inputs]
 
-        double = pytree.tree_leaves(problem.first)[0].dtype is torch.float64
-        programs = {(k, None, double): Program(stage, None, double) for k, stage in enumerate(plan.stages)}
-        for program in programs.values():
-            program.forward  # noqa: B018  what cannot be scheduled is known now
-        _compiled[known] = Compiled(plan, programs)
+        def checked(native: bool) -> Plan:
+            for number in range(len(distinct)):
+                with lowered(False):  # equal to rounding of the parameters' own precision
+                    _verify(problem, graph, after, output, parameters, held, fronted, phases.index(number), number, native)
+            return make_plan(graph, before, after, output, once, native)
+
+        try:
+            plan = checked(native=True)
+            _compiled[known] = Compiled(plan, _programs(plan, pytree.tree_leaves(problem.first)[0]), None)
+        except Unsupported as refusal:
+            _compiled[known] = Compiled(checked(native=False), {}, str(refusal))
     shared: Compiled = _recent(_compiled, known, KEPT)
-    return Planned(shared.plan, shared.programs, parameters, held, phases, fronted)
+    return Planned(shared.plan, shared.programs, shared.reason, parameters, held, phases, fronted)
+
+
+def _programs(plan: Plan, like: Tensor) -> dict[Any, Any]:
+    """The forward loops: what cannot be scheduled is known now."""
+    from wavefront.engine.backends.compiled.program import Program
+
+    if like.device.type != "cpu":
+        raise Unsupported(f"tensors on {like.device.type}")
+    double = like.dtype is torch.float64
+    programs = {(k, None, double): Program(stage, None, double) for k, stage in enumerate(plan.stages)}
+    for program in programs.values():
+        program.forward  # noqa: B018
+    return programs
 
 
 def _attributes(cell: Cell) -> dict[str, Hashable]:
@@ -399,8 +430,8 @@ def _specimen(problem: Any, rows: int, edges: int) -> tuple[dict[Any, Tensor], l
     def like(t: Tensor, leading: bool = True, rows: int = rows) -> Tensor:
         shape = (rows, *t.shape[1:]) if leading else t.shape
         if t.dtype is torch.bool:
-            return torch.rand(shape, generator=generator) < 0.5
-        return torch.randn(shape, generator=generator, dtype=t.dtype)
+            return (torch.rand(shape, generator=generator) < 0.5).to(t.device)
+        return torch.randn(shape, generator=generator, dtype=t.dtype).to(t.device)
 
     names: dict[Any, Tensor] = {}
     prepared: list[Any] = []
@@ -414,7 +445,7 @@ def _specimen(problem: Any, rows: int, edges: int) -> tuple[dict[Any, Tensor], l
 
     before: Any
     if cell.slots == "any":
-        names[OWNER.attr] = torch.randint(rows, (edges,), generator=generator).sort().values
+        names[OWNER.attr] = torch.randint(rows, (edges,), generator=generator).sort().values.to(pytree.tree_leaves(problem.first)[0].device)
         before = Children(name(("state", 0), problem.first, partial(like, rows=edges)), names[OWNER.attr], rows)
     else:
         before = tuple(name(("state", slot), problem.first) for slot in range(cell.slots))
@@ -459,9 +490,11 @@ def _verify(
     fronted: dict[Hashable, Value],
     phase: int,
     way: int,
+    native: bool,
 ) -> None:
     """The recorded step and its derivative have to equal the real ones, on other rows than it was recorded with: a gradient that is not that of the
-    operations (a function with a backward of its own, `no_grad` inside the step) is found here."""
+    operations (a function with a backward of its own, `no_grad` inside the step) is found here. native: the derivative as the graph has it; else
+    as torch has it, and rows of operations of torch have to be independent."""
     rows, cell = 3, problem.cell
     names, _, _, step, _ = _specimen(problem, rows, edges=5)
     tensors = {**names, **{key: fetch(cell, path, n) for key, path, n in parameters}, **{("held", k): t for k, t in enumerate(held)}}
@@ -484,6 +517,11 @@ def _verify(
         env = {v: tensors[k] for k, v in inputs.items()}
         found = evaluate([*after, output], env, like, rows)
         _same("its step gives other values", real, found, like.dtype)
+        if not native and OWNER.attr not in tensors:
+            for part in (slice(0, 2), slice(1, 3)):
+                few = {v: t[part] if v.rows else t for v, t in env.items() if v.kind == "input"}
+                alone = evaluate([*after, output], few, like, 2)
+                _same("the rows of its operations are not independent", [t[part] for t in real], alone, like.dtype)
         asked = [(v, tensors[k]) for k, v in inputs.items() if tensors[k].requires_grad and k not in fronted]
         true = torch.autograd.grad(loss, [t for _, t in asked], allow_unused=True) if asked and loss.requires_grad else [None] * len(asked)
         seeds: dict[Value, Value] = {}
@@ -493,20 +531,21 @@ def _verify(
             seeds[v] = graph.op("add", seeds[v], seed) if v in seeds else seed
         rowless = [v for v in graph.values if not v.rows and v.kind != "const" and any(v in u.args and u.rows for u in graph.values)]
         leaves = [v for v, _ in asked if v.rows] + rowless
-        gradients, contributions = differentiate(graph, seeds, leaves)
-        rowwise = [(v, t) for v, t in zip((v for v, _ in asked), true) if v.rows]
-        mine = [evaluate([gradients[v]], env, like, rows)[0] if v in gradients else None for v, _ in rowwise]
-        _same("its gradients are not those of its operations", [t for _, t in rowwise], mine, like.dtype)
-    del contributions  # gradients of parameters: from the same δ, and tested as a law
+        if native:  # gradients of parameters come from the same δ, and are tested as a law
+            gradients, _ = differentiate(graph, seeds, leaves)
+            rowwise = [(v, t) for v, t in zip((v for v, _ in asked), true) if v.rows]
+            mine = [evaluate([gradients[v]], env, like, rows)[0] if v in gradients else None for v, _ in rowwise]
+            _same("its gradients are not those of its operations", [t for _, t in rowwise], mine, like.dtype)
     # the parameters' gradients, through autograd over the same operations
-    params = [(v, t) for v, t in asked if not v.rows]
+    params = [(v, t) for v, t in asked if not (native and v.rows)]
     if params and loss.requires_grad:
         with torch.enable_grad():
             env = {v: tensors[k] for k, v in inputs.items()}
             again_real = evaluate([*after, output], env, like, rows)
             total = torch.stack([(t * w).sum() for t, w in zip(again_real, weights)]).sum()
         again = torch.autograd.grad(total, [t for _, t in params], allow_unused=True) if total.requires_grad else [None] * len(params)
-        _same("its gradients are not those of its operations", [t for (v, _), t in zip(asked, true) if not v.rows], again, like.dtype)
+        expected = [t for (v, _), t in zip(asked, true) if not (native and v.rows)]
+        _same("its gradients are not those of its operations", expected, again, like.dtype)
 
 
 def _same(what: str, real: Iterable[Tensor | None], found: Iterable[Tensor | None], dtype: torch.dtype) -> None:
@@ -522,10 +561,7 @@ def _same(what: str, real: Iterable[Tensor | None], found: Iterable[Tensor | Non
             raise Unsupported(f"{what} when it is traced")
 
 
-def _run(problem: Any, planned: Planned) -> Any:
-    from wavefront.engine.backends.compiled.program import Program
-    from wavefront.engine.backends.compiled.run import carried
-
+def _run(problem: Any, planned: Planned, backend: str) -> Any:
     plan, cell = planned.plan, problem.cell
     layout = layout_of(problem.structure, cell.slots)
     first = leaves_of(problem.first)
@@ -537,19 +573,34 @@ def _run(problem: Any, planned: Planned) -> Any:
     for number, stage in enumerate(plan.stages):
         into = hoisted.get(stage.into)
         starts = [[leaves[n] for n in stage.parts] for leaves in all_starts]
-        everything = [*into, *(leaf for start in starts for leaf in start)]
-        needs = tuple(t.requires_grad for t in into) if torch.is_grad_enabled() and any(t.requires_grad for t in everything) else None
-        key = (number, needs, like.dtype is torch.float64)
-        with _lock:
-            if key not in planned.programs:
-                planned.programs[key] = Program(stage, needs, like.dtype is torch.float64)
-        exported, found = carried(planned.programs[key], layout, into, starts)
+        loop = _in_torch if backend == "torch" else _compiled_loop
+        exported, found = loop(planned, number, layout, into, starts)
         hoisted.node |= dict(zip(stage.exported, exported))
         for end, part in zip(ends, found):
             for n, leaf in zip(stage.parts, part):
                 end[n] = leaf
     (outputs,) = hoisted.get([plan.output])
     return outputs, tuple(_like_first(problem, part) for part in ends)
+
+
+def _compiled_loop(planned: Planned, number: int, layout: Layout, into: list[Tensor], starts: list[list[Tensor]]) -> Any:
+    from wavefront.engine.backends.compiled.program import Program
+    from wavefront.engine.backends.compiled.run import carried
+
+    everything = [*into, *(leaf for start in starts for leaf in start)]
+    needs = tuple(t.requires_grad for t in into) if torch.is_grad_enabled() and any(t.requires_grad for t in everything) else None
+    key = (number, needs, starts[0][0].dtype is torch.float64)
+    with _lock:
+        if key not in planned.programs:
+            planned.programs[key] = Program(planned.plan.stages[number], needs, key[2])
+    return carried(planned.programs[key], layout, into, starts)
+
+
+def _in_torch(planned: Planned, number: int, layout: Layout, into: list[Tensor], starts: list[list[Tensor]]) -> Any:
+    stage = planned.plan.stages[number]
+    results = replay(stage, layout, into, [leaf for start in starts for leaf in start])
+    count, leaves = len(stage.exported), len(stage.after)
+    return results[:count], [results[k : k + leaves] for k in range(count, len(results), leaves)]
 
 
 def _bind(problem: Any, planned: Planned) -> dict[Any, Tensor]:
@@ -578,7 +629,7 @@ def _fronted(planned: Planned, tensors: dict[Any, Tensor], layout: Layout, like:
     for n in range(layout.fronts):
         env = {v: tensors[v.attr][n] if v.attr[0] == "front draw" else tensors[v.attr] for v in inputs}
         fronts.append(recipe.run(env, like, 0))
-    of = torch.from_numpy(layout.front)
+    of = torch.from_numpy(layout.front).to(like.device)
     return {key: torch.stack(found).index_select(0, of) for key, *found in zip(planned.fronted, *fronts)}
 
 
@@ -590,7 +641,7 @@ class Hoisted:
         self.node: dict[Value, Tensor] = {}
         self.sequence: dict[Value, Tensor] = {}
         if layout.owner is not None:
-            self.node[OWNER] = layout.index["owner"]
+            self.node[OWNER] = layout.index["owner"].to(like.device)
         for v in plan.inputs:
             if v.attr in tensors:
                 (self.sequence if plan.reach[v] is Reach.SEQUENCE else self.node)[v] = tensors[v.attr]
@@ -608,7 +659,7 @@ class Hoisted:
             per_sequence.run(env, self.like, layout.rows)
             self.sequence |= {v: env[v] for v in per_sequence.values}
         for v in spread:
-            self.node[v] = self.sequence[v].index_select(0, layout.index["row"])
+            self.node[v] = self.sequence[v].index_select(0, layout.index["row"].to(self.like.device))
         rest.run(self.node, self.like, layout.nodes)
         return [self.sequence[v] if plan.reach[v] is Reach.SEQUENCE else self.node[v] for v in values]
 

@@ -203,6 +203,8 @@ def _backward(g: Graph, v: Value, y: Value, give: Any, pieces: Any, active: set[
             largest = op("number", op("eq", a, g.reshape(v, [*v.shape, 1])))
             share = op("div", y, g.sum(largest))
             give(a, op("mul", largest, g.reshape(share, [*y.shape, 1])))
+        case "call":
+            raise Unsupported(v.attr.reason)
         case "number" | "sign" | "ceil" | "floor" | "round" | "trunc":
             pass
         case _:

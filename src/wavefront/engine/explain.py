@@ -63,16 +63,26 @@ def _one(cell: Cell, code: bool) -> str:
     planned = plan_of(example)
     if isinstance(planned, str):
         return f"{named(cell)}: the reference loop, in plain torch: {planned}"
+    plan = planned.plan
+    shown: dict[Colour, list[Value]] = {colour: [] for colour in Colour}
+    for v in plan.operations():
+        shown[plan.colour(v)].append(v)
+    if planned.reason is not None:
+        return "\n".join(
+            [
+                f"{named(cell)}: the plan in torch operations: {planned.reason}",
+                f"  prepared  {_names(shown[Colour.PREPARED], sizes=False)}",
+                f"  hoisted   {_names(shown[Colour.HOISTED])}{_arithmetic(shown[Colour.HOISTED], 'in large products')}",
+                f"  carried   {_names(shown[Colour.CARRIED])}{_arithmetic(shown[Colour.CARRIED], 'one operation after the other')}",
+                f"  deferred  {_names(shown[Colour.DEFERRED])}{_arithmetic(shown[Colour.DEFERRED], 'in large products')}",
+            ]
+        )
     from wavefront.engine.backends.compiled.program import Program
 
-    plan = planned.plan
     double = _dtype(cell) is torch.float64
     programs = [Program(stage, tuple(not v.rows or _trainable(v) for v in stage.into), double) for stage in plan.stages]
     kernels = [planned.programs[number, None, double].forward[0] for number in range(len(plan.stages))]
     calls = "one native call" if len(kernels) == 1 else f"{len(kernels)} native calls, one after the other,"
-    shown: dict[Colour, list[Value]] = {colour: [] for colour in Colour}
-    for v in plan.operations():
-        shown[plan.colour(v)].append(v)
     contributions = [c for program in programs for c in program.contributions]
     products = sum(c.a is not None for c in contributions)
     stored = [f"{v.kind} {list(v.shape)}" for program in programs for v in program.keeps]
@@ -104,7 +114,7 @@ def _alone(example: Example) -> str:
 
 def _names(values: list[Value], sizes: bool = True) -> str:
     def name(v: Value) -> str:
-        word = v.attr[0].__name__.split(".")[0] if v.kind == "torch" else v.kind
+        word = v.attr[0].__name__.split(".")[0] if v.kind in ("torch", "call") else v.kind
         return f"{word} {list(v.shape)}" if sizes else word
 
     return ", ".join(name(v) for v in values if v.kind not in ("reshape", "narrow", "stop")) or "nothing"

@@ -16,13 +16,14 @@ step does with each of them has a row for each edge instead. Equal operations on
     collect            the sum of a node's edges, zero where there is none
     stop               the same value, but no gradient passes; or, with a limit, one that is clipped to it
     torch              any operation of torch on prepared values, as it is
+    call               any operation of torch on values with rows, as it is: what this language has no word for. It is run by torch alone
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -31,7 +32,22 @@ from torch import Tensor
 from wavefront.clipping import clip_gradient
 from wavefront.engine.products import product
 
-__all__ = ["BINARY", "COMPARE", "OWNER", "PRODUCTS", "UNARY", "Graph", "Recipe", "Unsupported", "Value", "evaluate", "needed", "order"]
+__all__ = [
+    "BINARY",
+    "COMPARE",
+    "OWNER",
+    "PRODUCTS",
+    "UNARY",
+    "Call",
+    "Graph",
+    "Recipe",
+    "Rows",
+    "Unsupported",
+    "Value",
+    "evaluate",
+    "needed",
+    "order",
+]
 
 UNARY: dict[str, Callable[..., Tensor]] = {
     "abs": torch.abs,
@@ -255,6 +271,10 @@ class Graph:
         """An operation of torch on prepared values: `args` is (args, kwargs) with a `Slot` for each of the values."""
         return self.new("torch", values, (target, args, index), shape, False, key=(target, repr(args), index))
 
+    def call(self, call: Call, values: Iterable[Value], shape: Iterable[int]) -> Value:
+        """An operation of torch on values with rows."""
+        return self.new("call", values, call, shape, True, key=(call.target, repr(call.arguments), call.number))
+
     def remake(self, v: Value, args: tuple[Value, ...]) -> Value:
         """The same operation on other arguments of the same shapes."""
         if args == v.args:
@@ -263,6 +283,8 @@ class Graph:
             return self.op(v.kind, *args)
         if v.kind == "narrow":
             return self.narrow(args[0], v.attr[0], v.attr[1], v.shape[v.attr[0]])
+        if v.kind == "call":
+            return self.call(v.attr, args, v.shape)
         return self.new(v.kind, args, v.attr, v.shape, v.rows, key=(v.attr[0], repr(v.attr[1]), v.attr[2]) if v.kind == "torch" else None)
 
 
@@ -274,6 +296,26 @@ class Slot:
 
     def __repr__(self) -> str:
         return f"%{self.number}"
+
+
+class Rows:
+    """Stands in the arguments of a torch operation for so many times the number of rows."""
+
+    def __init__(self, times: int):
+        self.times = times
+
+    def __repr__(self) -> str:
+        return f"{self.times} N"
+
+
+class Call(NamedTuple):
+    """An operation of torch: `arguments` is (args, kwargs) with a `Slot` for each value and `Rows` for each number of rows."""
+
+    target: Callable[..., Any]
+    arguments: Any
+    number: int | None  # of the result, where there are several
+    folded: int  # to torch the rows and so many of a dimension behind them are one dimension; 1: the rows alone
+    reason: str  # why it is not said in this language
 
 
 def is_const(v: Value, number: float) -> bool:
@@ -394,9 +436,12 @@ def _apply(v: Value, env: dict[Value, Tensor], like: Tensor, rows: int) -> Any:
             return a.amax(-1)
         case "stop":
             return a.detach() if v.attr is None else clip_gradient(a, v.attr)
-        case "torch":
-            target, (arguments, keywords), index = v.attr
-            given = torch.utils._pytree.tree_map(lambda s: args[s.number] if isinstance(s, Slot) else s, (list(arguments), keywords))
+        case "torch" | "call":
+            target, arguments, index = v.attr[:3]
+            known = {Slot: lambda s: args[s.number], Rows: lambda s: s.times * rows}
+            args = [x.flatten(0, 1) if a.kind == "call" and a.attr.folded != 1 else x for a, x in zip(v.args, args)]
+            given = torch.utils._pytree.tree_map(lambda s: known[type(s)](s) if type(s) in known else s, (list(arguments[0]), arguments[1]))
             result: Any = target(*given[0], **given[1])
-            return result if index is None else result[index]
+            result = result if index is None else result[index]
+            return result.unflatten(0, (rows, v.attr.folded)) if v.kind == "call" and v.attr.folded != 1 else result
     raise AssertionError(f"no value for {v}")

@@ -11,8 +11,10 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import OrderedDict
+from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +23,20 @@ from torch import Tensor
 from wavefront.structure import NONE, Structure
 
 __all__ = ["Layout", "layout_of"]
+
+
+class Gather(NamedTuple):
+    """States, as rows of blocks, put in order: of which blocks, and which rows; and then which of these one after the other, None: as they are."""
+
+    parts: list[tuple[int, slice | Tensor]]
+    order: Tensor | None
+
+    def of(self, blocks: Sequence[Tensor]) -> Tensor:
+        found = [
+            blocks[k][rows] if isinstance(rows, slice) else blocks[k].index_select(0, rows.to(blocks[k].device)) for k, rows in self.parts
+        ]
+        together = found[0] if len(found) == 1 else torch.cat(found)
+        return together if self.order is None else together.index_select(0, self.order.to(together.device))
 
 
 class Layout:
@@ -152,6 +168,30 @@ class Layout:
     @cached_property
     def _edge_shares(self) -> dict[int, dict[str, np.ndarray]]:
         return {}
+
+    @cached_property
+    def gathers(self) -> list[list[Gather]]:
+        """For each front, and at last for the ends, where the states of each slot lie (of the ends: of each part of the history)."""
+        slots, edges = self.before.T, self.offsets if self.owner is None else self.edge_offsets
+        with torch.inference_mode(False):
+            found = [[self._gather(places[low:high]) for places in slots] for low, high in pairwise(edges.tolist())]
+            return [*found, [self._gather(places) for places in self.ends.T]]
+
+    def _gather(self, places: np.ndarray) -> Gather:
+        """Places in the buffer as places in its blocks: one for each start, then one for each front."""
+        block = np.searchsorted(self._bounds, places, side="right") - 1
+        order = np.argsort(block, kind="stable")
+        used, first = np.unique(block[order], return_index=True)
+        parts = []
+        for number, among in zip(used.tolist(), np.split((places - self._bounds[block])[order], first[1:])):
+            run = bool((np.diff(among) == 1).all())
+            parts.append((number, slice(int(among[0]), int(among[-1]) + 1) if run else torch.from_numpy(among)))
+        inverse = None if (np.diff(order) == 1).all() else torch.from_numpy(np.argsort(order, kind="stable"))
+        return Gather(parts or [(0, slice(0, 0))], inverse)
+
+    @cached_property
+    def _bounds(self) -> np.ndarray:
+        return np.concatenate([np.arange(self.history + self.anew) * self.rows, self.extra + self.offsets])
 
     @cached_property
     def index(self) -> dict[str, Tensor]:

@@ -110,14 +110,17 @@ class Plan:
         return [v for v in order([*self.after, self.output]) if v.kind not in ("input", "const")]
 
 
-def make_plan(graph: Graph, before: list[list[Value]], after: Sequence[Value], output: Value, sequence: Iterable[Value]) -> Plan:
-    """sequence: the inputs that are given once per sequence; inputs without rows are parameters, `before` the states, all others vary by node."""
+def make_plan(
+    graph: Graph, before: list[list[Value]], after: Sequence[Value], output: Value, sequence: Iterable[Value], native: bool = True
+) -> Plan:
+    """sequence: the inputs that are given once per sequence; inputs without rows are parameters, `before` the states, all others vary by node.
+    native: products that native code is to run are brought into the forms that it knows."""
     given = set(sequence)
     stages = _stages(before, after)
     at = {leaf: k for k, parts in enumerate(stages) for slot in before for leaf in (slot[n] for n in parts)}
     reach, stage = _reaches(order([*after, output]), before, given, at)
     for _ in range(2):  # a split product makes new sums
-        *after, output = _rewrite(graph, [*after, output], reach, stage)
+        *after, output = _rewrite(graph, [*after, output], reach, stage, native)
         reach, stage = _reaches(order([*after, output]), before, given, at)
     for leaf in at:
         reach[leaf] = Reach.STATE
@@ -290,7 +293,7 @@ def _lift(
     return list(new), lifted
 
 
-def _rewrite(g: Graph, results: list[Value], reach: dict[Value, Reach], stage: dict[Value, int]) -> list[Value]:
+def _rewrite(g: Graph, results: list[Value], reach: dict[Value, Reach], stage: dict[Value, int], native: bool) -> list[Value]:
     values = order(results)
     users: dict[Value, list[Value]] = {}
     for v in values:
@@ -320,9 +323,9 @@ def _rewrite(g: Graph, results: list[Value], reach: dict[Value, Reach], stage: d
         args = tuple(new[a] for a in v.args)
         if v.kind == "mm" and args[0].kind == "cat" and len(v.shape) == 1 and len({(reach[a], stage[a]) for a in v.args[0].args}) > 1:
             new[v] = _split(g, args[0], args[1])
-        elif v.kind == "mm" and len(v.shape) > 1 and reach[v] is Reach.STATE:
+        elif native and v.kind == "mm" and len(v.shape) > 1 and reach[v] is Reach.STATE:
             new[v] = _by_row(g, args[0], args[1])
-        elif v.kind == "matmul" and reach[v] is Reach.STATE:
+        elif native and v.kind == "matmul" and reach[v] is Reach.STATE:
             new[v] = _as_sum(g, args[0], args[1])
         elif v.kind in ("add", "sub") and reach[v] is Reach.STATE and not inner(v):
             parts = terms(v, 1)

@@ -1,7 +1,7 @@
 """A cell's step, recorded as a graph: run once on a few rows, each operation of torch that it makes is noted and translated.
 
-Values that the step looks at (`if h.sum() > 0`), random numbers that it draws itself, and operations that the graph has no word for raise
-`Unsupported` with the reason: such a cell runs in the reference loop.
+Values that the step looks at (`if h.sum() > 0`), random numbers that it draws itself, and operations that mix rows raise `Unsupported` with the
+reason: such a cell runs in the reference loop. What the graph has no word for is noted as it is, with the reason: torch runs it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from wavefront.engine.graph import BINARY, OWNER, UNARY, Graph, Slot, Unsupported, Value, is_const
+from wavefront.engine.graph import BINARY, OWNER, UNARY, Call, Graph, Rows, Slot, Unsupported, Value, is_const
 
 __all__ = ["record"]
 
@@ -102,9 +102,21 @@ class Recorder(TorchDispatchMode):
                 raise Unsupported(f"{name} writes into a tensor without rows")
             self._prepared(func, args, kwargs, result, values)
             return result
-        translate = TRANSLATIONS.get(name.removesuffix("_") if written else name)
+        try:
+            self._translate(func, name, args, kwargs, result, values, tensors)
+        except Unsupported as reason:
+            if written or self.edges is not None:
+                raise
+            self._as_it_is(func, args, kwargs, result, str(reason))
+        return result
+
+    def _translate(self, func: Any, name: str, args: Any, kwargs: Any, result: Any, values: list[Value], tensors: list[Tensor]) -> None:
+        translate = TRANSLATIONS.get(name.removesuffix("_") if func._schema.is_mutable else name)
         if translate is None:
             raise Unsupported(f"aten.{name} is not an operation that the engine knows")
+        for v in values:
+            if v.kind == "call" and v.attr.folded != 1:
+                raise Unsupported(v.attr.reason)
         given_args, given_kwargs = pytree.tree_map(lambda a: self.of(a) if isinstance(a, Tensor) else a, (list(args), kwargs))
         if OWNER in values and name not in BY_OWNER:
             raise Unsupported(f"aten.{name} of the nodes that edges belong to; a step may sum by them, and spread")
@@ -122,7 +134,29 @@ class Recorder(TorchDispatchMode):
                 if value.shape != expected:
                     raise Unsupported(f"aten.{name} of {[list(t.shape) for t in tensors]}: rows and other dimensions are mixed")
                 self.know(tensor, value)
-        return result
+
+    def _as_it_is(self, func: Any, args: Any, kwargs: Any, result: Any, reason: str) -> None:
+        places: dict[Value, int] = {}
+
+        def stand_in(a: Any) -> Any:
+            if isinstance(a, Tensor):
+                v = self.of(a)
+                if v.kind == "fold":
+                    raise Unsupported(reason)
+                return Slot(places.setdefault(v, len(places)))
+            return Rows(a // self.rows) if type(a) is int and a and a % self.rows == 0 else a
+
+        arguments = pytree.tree_map(stand_in, (list(args), kwargs))
+        if func in (aten.view.default, aten._unsafe_view.default):
+            func = aten.reshape.default  # what it is of may lie otherwise in memory
+        several = isinstance(result, (list, tuple))
+        for number, tensor in enumerate(pytree.tree_leaves(result)):
+            if isinstance(tensor, Tensor):
+                if tensor.dim() == 0 or tensor.shape[0] % self.rows or not tensor.shape[0]:
+                    raise Unsupported(reason)
+                folded = tensor.shape[0] // self.rows
+                call = Call(func, arguments, number if several else None, folded, reason)
+                self.know(tensor, self.graph.call(call, places, tensor.shape[1:] if folded == 1 else (folded, *tensor.shape[1:])))
 
     def _has_rows(self, result: Any) -> bool:
         return any(isinstance(t, Tensor) and t.dim() > 0 and t.shape[0] in (self.rows, self.edges) for t in pytree.tree_leaves(result))

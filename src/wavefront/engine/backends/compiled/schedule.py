@@ -83,6 +83,8 @@ class Schedule:
             if v.rows or v.kind not in ("const", "torch", "input")
         ]
         for v in self.values:
+            if v.kind == "call":
+                raise Unsupported(v.attr.reason)
             if v.kind == "gather":
                 raise Unsupported(
                     "a vector at places of its own, v[:, places], other than in a product with weights, (w * v[:, places]).sum(-1)"
