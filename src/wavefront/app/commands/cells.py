@@ -8,7 +8,12 @@ __all__ = ["cells"]
 
 
 def cells() -> None:
-    """The cells, one line each: what `--set cell=...` takes."""
+    """The cells, one line each: what `--set cell=...` takes.
+
+    \b
+    Example:
+      wavefront fit reviews.csv --set cell=mgu
+    """
     from inspect import isabstract
 
     from wavefront import cells

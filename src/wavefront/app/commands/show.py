@@ -9,7 +9,13 @@ __all__ = ["show"]
 
 
 def show(run: Folder, as_json: AsJson = False) -> None:
-    """What was trained, on what, and how good it is."""
+    """What was trained, on what, and how good it is.
+
+    \b
+    Examples:
+      wavefront show runs/years
+      wavefront show runs/years --json | jq .test
+    """
     from wavefront.app.run import load
 
     model = load(run)
