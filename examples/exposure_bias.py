@@ -3,12 +3,9 @@
     python examples/exposure_bias.py [--updates N] [--seed N]
 
 A point goes round a centre, near or far, and every position is seen with noise. The network is that of figure 10.4: it remembers nothing but the
-last position.
-Handed the truth at every step (teacher forcing), it learns to hedge: a bit nearer to the centre than it was, since what it read is partly noise.
-One step
-ahead that is best. But on its own it hedges at every step, and ends in the centre. A network that reads what it said itself, ever more often
-(scheduled
-sampling) or always after the first position (open loop), learns to stay on its circle.
+last position. Handed the truth at every step (teacher forcing), it learns to hedge: a bit nearer to the centre than it was, since what it read is
+partly noise. One step ahead that is best. But on its own it hedges at every step, and ends in the centre. A network that reads what it said itself,
+ever more often (scheduled sampling) or always after the first position (open loop), learns to stay on its circle.
 
 Bengio et al. 2015, "Scheduled Sampling for Sequence Prediction with Recurrent Neural Networks"; Goodfellow et al. 2016, section 10.2.1.
 """
