@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wavefront.data import Labels
-from wavefront.tasks.inputs import SymbolInput, input_from_state
+from wavefront.tasks.inputs import SymbolInput, in_brief, input_from_state
 from wavefront.tasks.metrics import Confusion
 from wavefront.tasks.task import Batch, Claim, Example, Figure, Meter, Prediction, confusion_figure, label_numbers, validated
 from wavefront.tasks.whole import WholeSequence, WholeSettings
@@ -114,9 +114,7 @@ class Classify(WholeSequence):
         return ClassifyMeter(self)
 
     def row_text(self, row: Mapping[str, Any], prediction: Prediction) -> str:
-        value = row[self.columns["input"]]
-        shown = value if isinstance(value, str) else " ".join(value) if isinstance(value, list) else f"series of {len(value)} steps"
-        return f"{prediction['label']}\t{shown}"
+        return f"{prediction['label']}\t{in_brief(row[self.columns['input']])}"
 
     def figures(self, meter: Any) -> list[Figure]:
         return meter.figures()

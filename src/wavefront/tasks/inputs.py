@@ -338,6 +338,15 @@ def text_of_runs(values: Sequence[Any], most: int = 12) -> str:
     return ", ".join(shown[:most]) + (f", ... ({len(shown)} runs)" if len(shown) > most else "")
 
 
+def in_brief(value: Any) -> str:
+    """What was read, for the line of a prediction: texts and symbols whole, a series by its length.
+
+    >>> in_brief(["a", "b"]), in_brief(np.zeros((7, 2)))
+    ('a b', 'series of 7 steps')
+    """
+    return value if isinstance(value, str) else " ".join(value) if isinstance(value, list) else f"series of {len(value)} steps"
+
+
 def about(n: float, low: int, high: int) -> int:
     """n within limits, rounded to a power of two: a size chosen from data."""
     return max(low, min(high, 2 ** round(math.log2(max(n, 1)))))

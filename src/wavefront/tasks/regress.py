@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 from wavefront.errors import DataError
-from wavefront.tasks.inputs import SymbolInput, input_from_state
+from wavefront.tasks.inputs import SymbolInput, in_brief, input_from_state
 from wavefront.tasks.metrics import Errors
 from wavefront.tasks.task import Batch, Claim, Example, Figure, Meter, Prediction, validated
 from wavefront.tasks.whole import WholeSequence, WholeSettings
@@ -117,9 +117,7 @@ class Regress(WholeSequence):
         return RegressMeter(self.columns["target"])
 
     def row_text(self, row: Mapping[str, Any], prediction: Prediction) -> str:
-        value = row[self.columns["input"]]
-        shown = value if isinstance(value, str) else " ".join(value) if isinstance(value, list) else f"series of {len(value)} steps"
-        return f"{prediction['value']:.6g}\t{shown}"
+        return f"{prediction['value']:.6g}\t{in_brief(row[self.columns['input']])}"
 
     def figures(self, meter: Any) -> list[Figure]:
         return meter.figures()
