@@ -48,6 +48,12 @@ def test_no_split_of_a_small_file_is_empty(tmp_path, count):
     assert sizes["test"] == max(1, round(count / 10))
 
 
+def test_no_split_is_empty_where_few_rows_are_said_often():
+    data = rows(5) * 40
+    split = HashSplit(lambda: data, {"test": 0.1, "valid": 0.1})
+    assert [len(list(split.select(name))) for name in ("train", "valid", "test")] == [120, 40, 40]
+
+
 def given_two(folder, train):
     (folder / "a_train.csv").write_text("text\n" + "".join(f"{r['text']}\n" for r in rows(train)))
     (folder / "a_test.csv").write_text("text\n" + "".join(f"test {n}\n" for n in range(7)))

@@ -22,17 +22,18 @@ class Line(NamedTuple):
     style: str = "a"
 
 
-def ticks(low: float, high: float, most: int = 5) -> list[float]:
-    """Round numbers within [low, high], at most `most` + 1.
+def ticks(low: float, high: float, most: int = 5, whole: bool = False) -> list[float]:
+    """Round numbers within [low, high], at most `most` + 1; `whole`: nothing between 1 and 2.
 
-    >>> ticks(0, 1), ticks(3, 97)
-    ([0.0, 0.2, 0.4, 0.6, 0.8, 1.0], [20.0, 40.0, 60.0, 80.0])
+    >>> ticks(0, 1), ticks(3, 97), ticks(1, 3, whole=True)
+    ([0.0, 0.2, 0.4, 0.6, 0.8, 1.0], [20.0, 40.0, 60.0, 80.0], [1.0, 2.0, 3.0])
     """
     if low == high:
         return [low]
     span = high - low
     step = 10 ** math.floor(math.log10(span / most))
     step *= next(factor for factor in (1, 2, 5, 10) if span / (step * factor) <= most + 1e-9)
+    step = max(step, 1) if whole else step
     first = math.ceil(low / step - 1e-9)
     return [round(float(k * step), 12) for k in range(first, math.floor(high / step + 1e-9) + 1)]
 
@@ -132,6 +133,7 @@ class Frame:
 
     def __init__(self, xs: Sequence[float], ys: Sequence[float], pad: bool = True):
         self.x_low, self.x_high = min(xs), max(xs)
+        self.whole = all(float(x).is_integer() for x in xs)  # epochs, say
         low, high = min(ys), max(ys)
         room = 0.06 * (high - low or abs(high) or 1.0) if pad else 0.0
         self.y_low, self.y_high = (low if not pad or low >= 0 > low - room else low - room), high + room
@@ -156,7 +158,7 @@ class Frame:
         parts = [self.grid(y_axis)]
         parts += [
             f'<text class="tick middle" x="{self.x(value):.1f}" y="{HEIGHT - BOTTOM + 15}">{value:,g}</text>'
-            for value in ticks(self.x_low, self.x_high, 6)
+            for value in ticks(self.x_low, self.x_high, 6, self.whole)
         ]
         return "".join(parts) + f'<text class="axis end" x="{WIDTH - RIGHT}" y="{HEIGHT - 6}">{escape(x_axis)}</text>'
 

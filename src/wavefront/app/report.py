@@ -47,7 +47,8 @@ th { color: var(--soft); font-weight: 500; font-size: .88rem; } th:first-child, 
 svg { width: 100%; height: auto; display: block; font: 11px system-ui, sans-serif; } svg.square { margin: 0 auto 0 0; }
 .rule { stroke: var(--rule); stroke-width: 1; }
 .same { stroke: var(--soft); stroke-dasharray: 3 4; } .tick { fill: var(--soft); } .axis { fill: var(--soft); } .end { text-anchor: end; }
-.middle, .value, .count { text-anchor: middle; } .value { fill: var(--soft); } .count { fill: var(--ink); } .count.strong { fill: var(--strong); }
+.middle, .value, .count { text-anchor: middle; } .value { fill: var(--soft); paint-order: stroke; stroke: var(--page); stroke-width: 4; }
+.count { fill: var(--ink); } .count.strong { fill: var(--strong); }
 .line { fill: none; stroke-width: 1.8; stroke-linejoin: round; } .line.a { stroke: var(--a); } .line.b { stroke: var(--b); }
 .line.soft { stroke: var(--soft); stroke-width: 1.3; } .band { fill: var(--a); opacity: .16; }
 .dot.a, .point, .bar { fill: var(--a); } .bar { opacity: .85; } .dot.b { fill: var(--b); } .point { opacity: .45; }
@@ -211,7 +212,8 @@ def _lengths(lengths: Mapping[str, np.ndarray]) -> str:
             low, wide = int(values.min()), max(1, -(-int(values.max() - values.min() + 1) // 20))  # whole numbers, at most 20 bars
             counts = np.bincount((values - low) // wide)
             chart = bars([f"{low + k * wide:,}" for k in range(len(counts))], counts.tolist(), "sequences")
-            caption = f"{_safe(split)}: {values.min():,} to {values.max():,} steps, {values.mean():,.1f} in the mean"
+            varied = f"{low:,} to {values.max():,} steps, {values.mean():,.1f} in the mean"
+            caption = f"{_safe(split)}: {f'all of {low:,} steps' if low == values.max() else varied}"
             figures.append(f"<figure><figcaption>{caption}</figcaption>{chart}</figure>")
     return f"<section><h2>Lengths</h2><div class=grid>{''.join(figures)}</div></section>"
 

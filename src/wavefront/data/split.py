@@ -34,7 +34,7 @@ def position(row: dict[str, Any]) -> float:
 
 class HashSplit:
     """Cuts shares from a stream of rows: {"test": 0.1, "valid": 0.1} -> the rows lowest by `position` are test, the next valid, the
-    rest train. With fewer than 1,000 rows the borders lie at the rank of that share (at least one row each), else at the share.
+    rest train. With fewer than 1,000 rows the borders lie at the rank of that share among the different ones (at least one each), else at the share.
     """
 
     def __init__(self, rows: Callable[[], Iterable[dict[str, Any]]], shares: dict[str, float]):
@@ -45,17 +45,14 @@ class HashSplit:
     def borders(self) -> dict[str, float]:
         """split -> the position below which a row is of it (and not of the one before)."""
         if self._borders is None:
-            places: list[float] = []
-            for row in self.rows():
-                places.append(position(row))
-                if len(places) == SMALL:
-                    break
+            places = [position(row) for row in islice(self.rows(), SMALL)]
+            few = sorted(set(places)) if len(places) < SMALL else None
             self._borders, upper, rank = {}, 0.0, 0
-            places.sort()
             for split, share in self.shares.items():
                 upper += share
-                rank += max(1, round(share * len(places)))
-                self._borders[split] = upper if len(places) == SMALL else [*places, 1.0, 1.0][min(rank, len(places))]
+                if few is not None:
+                    rank += max(1, round(share * len(few)))
+                self._borders[split] = upper if few is None else [*few, 1.0, 1.0][min(rank, len(few))]
         return self._borders
 
     def split_of(self, row: dict[str, Any]) -> str:
