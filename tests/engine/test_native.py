@@ -45,6 +45,16 @@ def test_a_later_process_needs_no_llvm(tmp_path):
     assert not [path for path in (tmp_path / "code").iterdir() if len(path.name) != 64]
 
 
+def test_references_of_another_kind_are_left_to_llvm(monkeypatch):
+    def refuse(self, code, symbols):
+        raise NotImplementedError("reference of type 42")
+
+    cell, x = cells.MGU(3, 19), torch.randn(2, 4, 3)
+    found = Recurrent(cell, backend="reference")(x)[0]
+    monkeypatch.setattr(elf.Library, "__init__", refuse)
+    torch.testing.assert_close(Recurrent(cell, backend="compiled")(x)[0], found)
+
+
 def test_what_is_damaged_is_made_anew(tmp_path, monkeypatch):
     monkeypatch.setenv("WAVEFRONT_CACHE", str(tmp_path / "code"))
     store.keep("a", b"some code")

@@ -50,7 +50,14 @@ def plot(results: Sequence[Result], about: dict[str, Any], path: Path) -> None:
             places = [i for i, r in enumerate(shown) if name in r.faster]
             ratios = [shown[i].faster[name] for i in places]
             heights = [ratio - 1 for ratio in ratios]  # up from the line where it is faster, down where it is slower
-            bars = panel.bar([i + (k - (len(others) - 1) / 2) * width for i in places], heights, width, bottom=1, label=name, color=f"C{names.index(name)}")
+            bars = panel.bar(
+                [i + (k - (len(others) - 1) / 2) * width for i in places],
+                heights,
+                width,
+                bottom=1,
+                label=name,
+                color=f"C{names.index(name)}",
+            )
             panel.bar_label(bars, [f"{ratio:.2g}" for ratio in ratios], fontsize=7, padding=1)
         panel.axhline(1.0, color="black", linewidth=0.8)
         panel.set_yscale("log", base=2)

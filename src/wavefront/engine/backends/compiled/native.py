@@ -32,7 +32,10 @@ def compile_module(module: ir.Module, symbols: dict[str, int]) -> tuple[Callable
     if code is None:
         code = _object(text)
         store.keep(key, code)
-    library = elf.Library(code, symbols)
+    try:
+        library = elf.Library(code, symbols)
+    except NotImplementedError:  # another LLVM that refers in other ways loads its code itself
+        return _in_process(text, symbols)
     return library.address, library
 
 
