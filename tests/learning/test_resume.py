@@ -127,8 +127,8 @@ def test_sigterm_leaves_with_143_and_a_signal_in_an_evaluation_leaves_it(tmp_pat
 def test_the_second_signal_leaves_at_once(tmp_path):
     def twice(event):
         if event["event"] == "step" and event["step"] == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)  # to this thread, one after the other: two that wait are one
+            signal.raise_signal(signal.SIGINT)
 
     part = trainer(tmp_path, listen=twice)
     with pytest.raises(KeyboardInterrupt) as left:

@@ -538,7 +538,7 @@ def _verify(
             _same("its gradients are not those of its operations", [t for _, t in rowwise], mine, like.dtype)
     # the parameters' gradients, through autograd over the same operations
     params = [(v, t) for v, t in asked if not (native and v.rows)]
-    if params and loss.requires_grad:
+    if params:
         with torch.enable_grad():
             env = {v: tensors[k] for k, v in inputs.items()}
             again_real = evaluate([*after, output], env, like, rows)
