@@ -111,3 +111,13 @@ def test_a_line_of_numbers_is_a_step(numbers, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"0.0\n")))
     with pytest.raises(DataError, match=r"line 1: expected 2 number\(s\), a, b; got '0.0'"):
         load(numbers.folder).predict("-")
+
+
+def test_lines_of_a_log_are_as_normal_through_a_pipe_as_in_the_file(tmp_path):
+    (tmp_path / "app.log").write_text("".join(f"open {k % 3}\nclose {k % 3}\n" for k in range(150)))
+    model = fit(tmp_path / "app.log", task="watch", out=tmp_path / "run", set={"units": 8, "epochs": 6, "learning_rate": 0.02}, quiet=True)
+    scored, _ = model.scores(tmp_path / "app.log")
+    piped = [one for _, one in model.predictions(["open 1", "close 1", "open 2"])]
+    rows = [one for _, one in model.predictions([{"text": "open 1\n"}, {"text": "close 1\r\n"}, {"text": "open 2"}])]
+    assert [one["score"] for one in piped] == pytest.approx([one["score"] for one in rows])
+    assert max(one["score"] for one in piped) < 2 * scored["nats_per_symbol"] + 0.1

@@ -155,7 +155,7 @@ def _reader(path: Path, options: Options, like: Mapping[str, Any] | None = None)
         found = next((r for r in READERS if r.recognises(path)), None)
         if found is None:
             raise DataError(
-                f"{path}: of no format known by its ending {ending(path)!r}. Known: .csv .tsv .jsonl .parquet .conll .conllu .ts .mid .txt"
+                f"{path}: of no format known by its ending {ending(path)!r}. Known: .csv .tsv .jsonl .parquet .conll .conllu .ts .mid .txt .log"
                 " (each also .gz), a DuckDB database with query=, a folder. Name it with format=."
             )
     return _with_kinds(found, path, options, like["columns"]) if like else found(path, options)

@@ -118,7 +118,7 @@ class Watch(Task):
             self.symbols = SymbolInput(s.pieces, False, longest=s.longest)
             for self.count, row in enumerate(source.rows("train"), 1):
                 with in_row(source, self.count):
-                    self.symbols.see(row[self.columns["input"]])
+                    self.symbols.see(self._judged(row))
             if not self.symbols.steps:
                 raise DataError(f"{source.path}: not one {self.columns['input']} of {self.count} training rows has anything in it.")
             self.symbols.settle()
@@ -157,9 +157,14 @@ class Watch(Task):
     def _step(self, row: Mapping[str, Any]) -> list[float | None]:
         return [row[name] for name in self.settings.channels]
 
+    def _judged(self, row: Mapping[str, Any]) -> Any:
+        """Symbols, or a text without the end of its line: files have one, and what comes through a pipe has none."""
+        value = row[self.columns["input"]]
+        return value.rstrip("\r\n") if isinstance(value, str) else value
+
     def encode(self, row: Mapping[str, Any]) -> Example:
         if self.symbols is not None:
-            return self.symbols.encode(row[self.columns["input"]])
+            return self.symbols.encode(self._judged(row))
         values, lead = (row["values"], row["lead"]) if "values" in row and "lead" in row else (np.array([self._step(row)], np.float64), 0)
         return {"values": self.moments.scaled(values).astype(np.float32), "lead": np.array(lead, np.int64)}
 
@@ -288,7 +293,7 @@ class Watch(Task):
             shown = " ".join(f"{name}={row[name]:g}" if row[name] is not None else f"{name}=" for name in self.settings.channels)
             worst = f"\t{', '.join(prediction['channels'])}" if prediction["channels"] else ""
             return f"{prediction['score']:.3f}\t{mark}\t{shown}{worst}"
-        value = row[self.columns["input"]]
+        value = self._judged(row)
         symbols = self.symbols.symbols(value)
         odd = [symbols[k] if k < len(symbols) else "<end>" for k in prediction["positions"]]
         shown = value if isinstance(value, str) else " ".join(value)

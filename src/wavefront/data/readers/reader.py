@@ -169,7 +169,7 @@ def asked_for(option: str, value: str) -> str:
 
 
 TABLES = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".json", ".parquet", ".pq", ".npz", ".duckdb", ".db")
-SEQUENCES = (".mid", ".midi", ".conllu", ".conll", ".iob", ".iob2", ".bio", ".ts", ".txt", ".text")
+SEQUENCES = (".mid", ".midi", ".conllu", ".conll", ".iob", ".iob2", ".bio", ".ts", ".txt", ".text", ".log")
 ENDINGS = {".gz", *TABLES, *SEQUENCES}
 
 

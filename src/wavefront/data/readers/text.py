@@ -65,7 +65,7 @@ class Text(Reader):
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
-        return path.is_file() and ending(path) in (".txt", ".text", "")
+        return path.is_file() and ending(path) in (".txt", ".text", ".log", "")
 
     def rows(self) -> Iterator[Row]:
         rest = ""
