@@ -124,6 +124,15 @@ def test_sigterm_leaves_with_143_and_a_signal_in_an_evaluation_leaves_it(tmp_pat
     assert same(weights(again), weights(whole))
 
 
+@pytest.fixture
+def handled():
+    """SIGINT as Python handles it, though whoever started the tests had it ignored, as a shell does for what runs in its background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("handled")
 def test_the_second_signal_leaves_at_once(tmp_path):
     def twice(event):
         if event["event"] == "step" and event["step"] == 3:
