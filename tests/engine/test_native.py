@@ -47,7 +47,7 @@ def test_a_later_process_needs_no_llvm(tmp_path):
 
 def test_references_of_another_kind_are_left_to_llvm(monkeypatch):
     def refuse(self, code, symbols):
-        raise NotImplementedError("reference of type 42")
+        raise elf.UnknownReference("reference of type 42")
 
     cell, x = cells.MGU(3, 19), torch.randn(2, 4, 3)
     found = Recurrent(cell, backend="reference")(x)[0]

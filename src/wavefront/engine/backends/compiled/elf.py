@@ -10,11 +10,15 @@ import sys
 from functools import cache
 from typing import NamedTuple
 
-__all__ = ["Library", "can_load"]
+__all__ = ["Library", "UnknownReference", "can_load"]
 
 ALLOCATED, CODE, ZEROS, SYMBOLS, REFERENCES = 2, 1, 8, 2, 4  # flags and types of sections
 ABSOLUTE, RELATIVE, CALL = 1, 2, 4  # types of references: 64 bits; 32 bits from here on; the same, of a function
 JUMP = struct.pack("<HI", 0x25FF, 0)  # jmp [rip]: to the address that follows
+
+
+class UnknownReference(Exception):
+    """An object file refers in a way that LLVM did not use when this was written."""
 
 
 class Section(NamedTuple):
@@ -98,4 +102,4 @@ class Library:
         elif kind in (RELATIVE, CALL):
             self._memory[at : at + 4] = struct.pack("<i", there - at)
         else:
-            raise NotImplementedError(f"reference of type {kind} to {self._name(symbol)!r} in an object file")
+            raise UnknownReference(f"reference of type {kind} to {self._name(symbol)!r} in an object file")

@@ -34,7 +34,7 @@ def compile_module(module: ir.Module, symbols: dict[str, int]) -> tuple[Callable
         store.keep(key, code)
     try:
         library = elf.Library(code, symbols)
-    except NotImplementedError:  # another LLVM that refers in other ways loads its code itself
+    except elf.UnknownReference:  # another LLVM that refers in other ways loads its code itself
         return _in_process(text, symbols)
     return library.address, library
 
