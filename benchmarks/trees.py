@@ -225,7 +225,7 @@ RUNS: dict[str, tuple[Callable[[Path, Path], None], str, list[str], tuple[str, .
     "logic-sequence": (
         pairs(*LOGIC),
         "logic",
-        [*SIZED, *given(*SEQUENCE, "network.brackets=true", "network.units=128", "learning.epochs=20", "learning.patience=0")],
+        [*SIZED, *given(*SEQUENCE, "network.brackets=true", "network.units=128", "learning.epochs=60", "learning.patience=0")],
         ("accuracy", "accuracy_by_size"),
     ),
     "quantifiers": (
