@@ -276,7 +276,7 @@ class Single:
         return made
 
     def _table(self, rows: int) -> tuple[Any, int, Any]:
-        scratch = self.like.new_empty(max(1, rows * self.kernel.schedule.scratch))
+        scratch = self.like.new_empty(max(1, rows * self.kernel.schedule.scratch + self.kernel.beside))
         starts, counts, nodes = torch.tensor([0]), torch.tensor([rows]), torch.arange(rows)
         of = {"fronts": 1, "high": 1, "most": rows, "scratch_size": scratch.numel(), "slices": 1}
         of |= {"starts": starts.data_ptr(), "counts": counts.data_ptr(), "list": nodes.data_ptr(), "scratch": scratch.data_ptr()}

@@ -6,6 +6,7 @@ to its original; so here products go through the weights as torch holds them, an
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from wavefront.engine.backends.compiled.kernel import Kernel
@@ -30,6 +31,7 @@ class SingleKernel(Kernel):
         self.weights = list(along)
         self.along = along
         self.total = _totals(results)
+        self.beside = 0  # numbers of scratch memory beside the schedule's
         sizes: dict[Any, int] = {("node", n): v.size for n, v in enumerate([*inputs, *results])}
         super().__init__(schedule, sizes, 1, double, reverse=False)
 
@@ -38,62 +40,94 @@ class SingleKernel(Kernel):
         return n, -(-n // self.width), 1, ROWS
 
     def _product(self, g: Group, count: Any) -> None:
-        """A panel of units at a time; a few rows share what is read of the weights."""
+        c = self.c
+        in_blocks = c.b.sub(count, c.b.srem(count, c.i64(ROWS)))
+        c.loop(c.i64(0), in_blocks, ROWS, lambda i: self._columns(g, lambda u, lanes: self._block(g, u, lanes, i)))
+        c.loop(in_blocks, count, 1, lambda i: self._alone(g, i))
+
+    def _columns(self, g: Group, panel: Callable[[Any, int], None]) -> None:
+        """A panel of units at a time."""
         c, n = self.c, g.shape[-1] if g.shape else 1
-        whole, in_blocks = n - n % self.width, c.b.sub(count, c.b.srem(count, c.i64(ROWS)))
-
-        def panel(u: Any, lanes: int) -> None:
-            c.loop(c.i64(0), in_blocks, ROWS, lambda i: self._block(g, u, lanes, i, ROWS))
-            c.loop(in_blocks, count, 1, lambda i: self._block(g, u, lanes, i, 1))
-
+        whole = n - n % self.width
         if whole:
             c.loop(c.i64(0), c.i64(whole), self.width, lambda u: panel(u, self.width))
         if whole < n:
             panel(c.i64(whole), n - whole)
 
-    def _block(self, g: Group, u: Any, lanes: int, i: Any, rows: int) -> None:
-        c = self.c
-        sums: dict[Any, list[int]] = {}  # products that are only added to each other, by where: one sum
+    def _added(self, g: Group) -> list[list[int]]:
+        """Products that are only added to each other, by where: one sum."""
+        sums: dict[Any, list[int]] = {}
         for w, (product, column) in enumerate(g.windows):
             sums.setdefault((self.total[product], column), []).append(w)
-        for windows in sums.values():
+        return list(sums.values())
+
+    def _follow(self, g: Group, i: Any, u: Any, lanes: int, sums: list[list[int]], found: list[Any]) -> None:
+        """What follows the sums of a panel of the i-th row, and what is to be written."""
+        self._memo.clear()
+        self.vars = {"u": u}
+        line = (("u", 1),) if g.shape and g.shape[-1] > 1 else ()
+        for (first, *others), total in zip(sums, found):
+            product, column = g.windows[first]
+            self._memo[(product, ((line, column),))] = total
+            self._memo |= {(g.windows[w][0], ((line, column),)): self.c.splat(0.0) for w in others}
+        self._items(g, i, ((line, 0),) if g.shape else (), lanes)
+
+    def _block(self, g: Group, u: Any, lanes: int, i: Any) -> None:
+        """A panel of a few rows, which share what is read of the weights."""
+        c, sums = self.c, self._added(g)
+        for s, windows in enumerate(sums):
             terms = []
             for product, column in (g.windows[w] for w in windows):
-                memory, start = base(product.args[0])
-                place, xs = self._place(memory), []
-                for r in range(rows):
-                    self._memo.clear()
-                    xs.append(self._pointer_of(place, c.add(i, c.i64(r)), start))
+                xs = [self._operand(product, c.add(i, c.i64(r))) for r in range(ROWS)]
                 terms.append((xs, product.args[1], c.add(u, c.i64(column))))
             for r, total in enumerate(self._times(terms, lanes)):
-                c.b.store(total, c.at(self._tile, c.i64(r * len(g.windows) + windows[0]), c.V))
-        line = (("u", 1),) if g.shape and g.shape[-1] > 1 else ()
+                c.b.store(total, c.at(self._tile, c.i64(r * len(sums) + s), c.V))
 
         def row(r: Any) -> None:
-            self._memo.clear()
-            self.vars = {"u": u}
-            for (_, column), (first, *others) in sums.items():
-                at = c.at(self._tile, c.add(c.mul(r, len(g.windows)), c.i64(first)), c.V)
-                self._memo[(g.windows[first][0], ((line, column),))] = c.b.load(at, typ=c.V)
-                self._memo |= {(g.windows[w][0], ((line, column),)): c.splat(0.0) for w in others}
-            self._items(g, c.add(i, r), ((line, 0),) if g.shape else (), lanes)
+            places = [c.at(self._tile, c.add(c.mul(r, len(sums)), c.i64(s)), c.V) for s in range(len(sums))]
+            self._follow(g, c.add(i, r), u, lanes, sums, [c.b.load(at, typ=c.V) for at in places])
 
-        c.loop(c.i64(0), c.i64(rows), 1, row)
+        c.loop(c.i64(0), c.i64(ROWS), 1, row)
+
+    def _alone(self, g: Group, i: Any) -> None:
+        """One row: there is little to do with each weight, so all of them are read as they lie, matrix after matrix, before anything follows."""
+        c, sums = self.c, self._added(g)
+        n = -(-(g.shape[-1] if g.shape else 1) // self.width) * self.width
+        self.beside = max(self.beside, n * len(sums))
+        tile = c.at(self._scratch, c.mul(self._most, self.schedule.scratch))
+        terms = [(t, g.windows[w], s) for s, windows in enumerate(sums) for t, w in enumerate(windows)]
+        for t, (product, column), s in sorted(terms, key=lambda term: (term[0], self.weights.index(term[1][0].args[1]), term[1][1])):
+            weight, x = product.args[1], self._operand(product, i)
+            times = self._stream if self.along[weight] else self._down
+
+            def panel(
+                u: Any, lanes: int, t: int = t, s: int = s, x: Any = x, weight: Value = weight, column: int = column, times: Any = times
+            ) -> None:
+                total, at = times(x, weight, c.add(u, c.i64(column)), lanes), c.at(tile, c.add(u, c.i64(s * n)))
+                c.store(c.b.fadd(c.load(at), total) if t else total, at)
+
+            self._columns(g, panel)
+        places = [c.i64(s * n) for s in range(len(sums))]
+        self._columns(g, lambda u, lanes: self._follow(g, i, u, lanes, sums, [c.load(c.at(tile, c.add(u, at))) for at in places]))
+
+    def _operand(self, product: Value, i: Any) -> Any:
+        """Where the i-th row of what a product multiplies starts."""
+        self._memo.clear()
+        memory, start = base(product.args[0])
+        return self._pointer_of(self._place(memory), i, start)
 
     def _times(self, terms: list[tuple[list[Any], Value, Any]], lanes: int) -> list[Any]:
         """Σ over terms (xs, w, column), Σₖ x[k] w[k, column + lane], for each lane, of each of the rows xs."""
-        c, rows = self.c, len(terms[0][0])
+        c = self.c
         along = [term for term in terms if self.along[term[1]]]
-        found: list[list[Any]] = [[] for _ in range(rows)]
-        if rows == 1 and along:
-            found = [self._stream([(x, weight, column) for (x,), weight, column in along], lanes)]
-        for lane in range(0, lanes if along and rows > 1 else 0, COLUMNS):
+        found: list[list[Any]] = [[] for _ in range(ROWS)]
+        for lane in range(0, lanes if along else 0, COLUMNS):
             count = min(COLUMNS, lanes - lane)
-            sums = [c.splat(0.0)] * (count * rows)
+            sums = [c.splat(0.0)] * (count * ROWS)
             for term in along:
                 sums = self._across_columns(*term, range(lane, lane + count), sums)
             for n, total in enumerate(sums):
-                found[n % rows].append(total)
+                found[n % ROWS].append(total)
         totals = [self._summed(sums + [c.splat(0.0)] * (self.width - lanes)) for sums in found if sums]
         for xs, weight, column in terms:
             if not self.along[weight]:
@@ -101,50 +135,37 @@ class SingleKernel(Kernel):
                 totals = [c.b.fadd(total, part) for total, part in zip(totals, parts)] if totals else parts
         return totals
 
-    def _stream(self, terms: list[tuple[Any, Value, Any]], lanes: int) -> list[Any]:
-        """As `_across_columns`, of one row: there is little to do with each weight, so they are read as one stream, column after column."""
-        c = self.c
+    def _stream(self, x: Any, weight: Value, column: Any, lanes: int) -> Any:
+        """Σₖ x[k] w[k, column + lane] for each lane, read column after column."""
+        c, depth, number = self.c, weight.shape[0], self.weights.index(weight)
+        first, step = self._pointer(("weight", number)), self._number(("step", number))
+        block = AHEAD * self.width
+        whole = depth - depth % block
         with c.b.goto_block(self._entry):
             found = c.b.alloca(c.V, c.i64(self.width))
             found.align = 64
-        for t, (x, weight, column) in enumerate(terms):
-            depth, number = weight.shape[0], self.weights.index(weight)
-            first, step = self._pointer(("weight", number)), self._number(("step", number))
-            block = AHEAD * self.width
-            whole = depth - depth % block
 
-            def lane(
-                j: Any,
-                t: int = t,
-                x: Any = x,
-                column: Any = column,
-                depth: int = depth,
-                first: Any = first,
-                step: Any = step,
-                whole: int = whole,
-                block: int = block,
-            ) -> None:
-                w = c.at(first, c.b.mul(c.add(column, j), step))
+        def lane(j: Any) -> None:
+            w = c.at(first, c.b.mul(c.add(column, j), step))
 
-                def some(k: Any, total: Any, count: int) -> Any:
-                    for n in range(0, count, self.width):
-                        here = c.add(k, c.i64(n))
-                        total = c.fma(
-                            c.load(c.at(w, here), min(self.width, count - n)), c.load(c.at(x, here), min(self.width, count - n)), total
-                        )
-                    return total
+            def some(k: Any, total: Any, count: int) -> Any:
+                for n in range(0, count, self.width):
+                    here, many = c.add(k, c.i64(n)), min(self.width, count - n)
+                    total = c.fma(c.load(c.at(w, here), many), c.load(c.at(x, here), many), total)
+                return total
 
-                total = c.b.load(c.at(found, j, c.V), typ=c.V) if t else c.splat(0.0)
-                if whole > block:
-                    (total,) = c.loop(c.i64(0), c.i64(whole), block, lambda k, total: [some(k, total, block)], [total])
-                elif whole:
-                    total = some(c.i64(0), total, block)
-                if whole < depth:
-                    total = some(c.i64(whole), total, depth - whole)
-                c.b.store(total, c.at(found, j, c.V))
+            total = c.splat(0.0)
+            if whole > block:
+                (total,) = c.loop(c.i64(0), c.i64(whole), block, lambda k, total: [some(k, total, block)], [total])
+            elif whole:
+                total = some(c.i64(0), total, block)
+            if whole < depth:
+                total = some(c.i64(whole), total, depth - whole)
+            c.b.store(total, c.at(found, j, c.V))
 
-            c.loop(c.i64(0), c.i64(lanes), 1, lane)
-        return [c.b.load(c.at(found, c.i64(j), c.V), typ=c.V) for j in range(lanes)]
+        c.loop(c.i64(0), c.i64(lanes), 1, lane)
+        zeros = [c.splat(0.0)] * (self.width - lanes)
+        return self._summed([c.b.load(c.at(found, c.i64(j), c.V), typ=c.V) for j in range(lanes)] + zeros)
 
     def _across_columns(self, xs: list[Any], weight: Value, column: Any, lanes: range, sums: list[Any]) -> list[Any]:
         """Vectors of partial sums, column by column, that those of x w are added to."""
