@@ -79,16 +79,18 @@ def problem(row, make, dtype=torch.double):
     return cell.to(dtype), structure, x, state
 
 
+@pytest.mark.parametrize("given", [True, False], ids=["from a state", "from zeros"])
 @pytest.mark.parametrize(("row", "make"), EVERY)
-def test_compiled_is_the_reference(row, make):
+def test_compiled_is_the_reference(row, make, given):
     cell, structure, x, state = problem(row, make)
+    state = state if given else None
     found = []
     for backend in ("compiled", "reference"):
         torch.manual_seed(1)
         outputs, last = unfold(cell, structure, x, state, backend=backend)
         results = [outputs, *pytree.tree_leaves(last)]
         total = sum((torch.randn_like(result) * result).sum() for result in results)
-        wrt = [x, *pytree.tree_leaves(state), *cell.parameters()]
+        wrt = [x, *(pytree.tree_leaves(state) if given else []), *cell.parameters()]
         gradients = torch.autograd.grad(total + 0 * sum(p.sum() for p in wrt), wrt)
         found.append([*results, *gradients])
     for mine, theirs in zip(*found, strict=True):

@@ -83,6 +83,9 @@ def test_every_node_comes_after_those_before_it_and_waits_until_it_is_needed(bat
     for node in range(graph.nodes):
         followers = front[owner[source == node]]
         assert front[node] == (followers.min() - 1 if len(followers) else last[int(graph.row[node])])
+    for nodes in graph.fronts():  # those that nothing comes before are the last
+        some = torch.isin(torch.arange(graph.nodes)[nodes], owner)
+        assert some.sort(descending=True, stable=True).values.equal(some)
 
 
 @settings(max_examples=30, deadline=None)

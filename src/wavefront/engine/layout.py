@@ -135,6 +135,27 @@ class Layout:
     def _shares(self) -> dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]]:
         return {}
 
+    @cached_property
+    def joined(self) -> np.ndarray:
+        """Of each node whether there is a node before it: the others start from what is given."""
+        if self.owner is None:
+            return np.asarray((self._codes >= 0).any(1))
+        return np.bincount(self.owner[self._codes[:, 0] >= 0], minlength=self.nodes) > 0
+
+    def joining(self, threads: int) -> np.ndarray:
+        """Of each front of each slice, how many of its nodes there are to the last one that is joined."""
+        if threads not in self._joining:
+            starts, counts, nodes = self.shares(threads)
+            of, joined = np.repeat(np.arange(len(counts)), counts), self.joined[nodes]
+            found = np.zeros_like(counts)
+            np.maximum.at(found, of[joined], (np.arange(self.nodes) - starts[of] + 1)[joined])
+            self._joining[threads] = found
+        return self._joining[threads]
+
+    @cached_property
+    def _joining(self) -> dict[int, np.ndarray]:
+        return {}
+
     def count(self, edges: bool) -> int:
         """How many rows an array has: nodes, or edges."""
         return self.nodes if self.owner is None or not edges else len(self.owner)

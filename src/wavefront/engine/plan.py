@@ -24,7 +24,7 @@ import torch
 
 from wavefront.engine.graph import PRODUCTS, Graph, Slot, Value, order
 
-__all__ = ["Colour", "Plan", "Reach", "linear", "make_plan"]
+__all__ = ["Colour", "Plan", "Reach", "linear", "make_plan", "vanishes"]
 
 
 class Reach(enum.IntEnum):
@@ -259,6 +259,13 @@ def _inside(after: Sequence[Value], reach: dict[Value, Reach], states: set[Value
         if not more:
             return list(carried), list(into)
         pulled |= more
+
+
+def vanishes(v: Value, states: Iterable[Value]) -> bool:
+    """Whether v is zero where these states are, whatever else there is."""
+    if v.kind in VIEWS | {"cat", "add", "sub", "collect", "expand", "permute"}:
+        return all(vanishes(a, states) for a in v.args)
+    return v in states
 
 
 def linear(v: Value) -> tuple[Value, Value, Value | None] | None:

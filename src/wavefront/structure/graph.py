@@ -32,7 +32,8 @@ class Graph(Structure):
     Values are held as [nodes, ...] in the numbering of whoever made the graph: `pack` puts them in the order of the fronts, `unpack` back.
 
     A node waits until it is needed: its front is the last one that delays nothing. So its predecessors lie just before it as a rule, its state lives
-    shortly, and the work is linear in the edges whatever the shape. The fronts of one graph do not depend on the others.
+    shortly, and the work is linear in the edges whatever the shape. The fronts of one graph do not depend on the others. In a front the nodes that
+    nothing comes before are the last: an engine need not multiply what is zero there.
 
     Over k slots, a slot that no edge fills holds the state that was given; a cell with slots="any" gets as many states as there are edges.
 
@@ -77,7 +78,7 @@ class Graph(Structure):
             np.maximum.at(depth, own, front)
             front = depth[own] - front
 
-        self._order = np.lexsort((own, front))
+        self._order = np.lexsort((own, np.bincount(head, minlength=nodes) == 0, front))
         self._number = np.empty_like(self._order)
         self._number[self._order] = np.arange(nodes)
         self.sizes = np.bincount(front)

@@ -25,6 +25,7 @@ from wavefront.engine.backends.compiled.schedule import Group, Item, Place, Sche
 from wavefront.engine.backends.compiled.sparse import APART, SparsePack
 from wavefront.engine.backends.compiled.threads import openmp, write_entry
 from wavefront.engine.graph import ELEMENTWISE, Recipe, Value
+from wavefront.engine.plan import vanishes
 
 __all__ = ["Kernel"]
 
@@ -61,6 +62,7 @@ class Kernel:
         self.module = ir.Module()
         self._memo: dict[Any, Any] = {}  # what the loop body being written has computed so far
         self._sums: dict[tuple[Value, int], Any] = {}  # where in the tile each product's sums lie
+        self._states = {v for v, place in schedule.sources.items() if place.kind == "state"}
         self._touched: dict[tuple[Place, Line], bool] = {}  # memory that a group reads and, where true, writes
         self._tiles: dict[tuple[int, int, int], ir.Function] = {}
         self._functions: dict[str, ir.Function] = {}
@@ -128,12 +130,14 @@ class Kernel:
             start, count = c.load_i64(self._pointer("starts"), at), c.load_i64(self._pointer("counts"), at)
             self._list = c.at(self._pointer("list"), start, I64)
             edges = count
+            # the nodes to the last that has more before it than zeros of which nobody wants a gradient
+            self._joined = c.load_i64(self._pointer("joined"), at) if self._states else count
             if self.schedule.edged:
                 first_edge, edges = c.load_i64(self._pointer("edge starts"), at), c.load_i64(self._pointer("edge counts"), at)
                 self._edges, self._owners = (c.at(self._pointer(name), first_edge, I64) for name in ("edge list", "edge owner"))
                 self._first_edges, self._degrees = (c.at(self._pointer(name), start, I64) for name in ("edge first", "degree"))
             for group in self.schedule.groups:
-                self._group(group, edges if group.edges else count)
+                self._group(group, edges if group.edges else count if self.schedule.lasts(group) else self._joined)
             if self.clear:
                 c.if_(c.b.icmp_signed("!=", self._number("clear"), c.i64(0)), lambda: self._clear(count))
 
@@ -387,6 +391,20 @@ class Kernel:
 
     # products
 
+    def _multiply(self, a: Value, i: Any, tile: ir.Function, sums: int, out: Any, arguments: Sequence[Any]) -> None:
+        """The products of a block of rows, from the i-th on, with a: zeros, where it is made of nothing but such."""
+        c = self.c
+        if a.edges or not vanishes(a, self._states):
+            c.b.call(tile, arguments)
+            return
+        joined = c.b.icmp_signed("<", i, self._joined)
+
+        def zeros() -> None:
+            c.loop(c.i64(0), c.i64(sums), 1, lambda k: c.store(c.splat(0.0), c.at(out, k, c.V)))
+
+        c.if_(joined, lambda: c.b.call(tile, arguments))
+        c.if_(c.b.not_(joined), zeros)
+
     def _product(self, g: Group, count: Any) -> None:
         c = self.c
         n, panels, together, rows = self._shape(g)
@@ -436,7 +454,7 @@ class Kernel:
                     # of the block of panels that comes next, one vector of each of its rows
                     which = c.b.srem(c.b.sdiv(i, c.i64(rows)), c.i64(columns))
                     ahead = c.at(weight, c.mul(c.add(which, c.i64(columns * depth)), self.width))
-                    c.b.call(self._tile_function(r, columns, depth), [weight, out, self._rows, ahead])
+                    self._multiply(a, i, self._tile_function(r, columns, depth), r * columns, out, [weight, out, self._rows, ahead])
                     offset += columns
 
             def after(i: Any, r: Any) -> None:

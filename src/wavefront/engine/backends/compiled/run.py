@@ -19,7 +19,7 @@ from wavefront.engine.backends.compiled.sparse import gathered
 from wavefront.engine.graph import Recipe, Value
 from wavefront.engine.layout import Layout
 from wavefront.engine.loop import replay
-from wavefront.engine.plan import Reach
+from wavefront.engine.plan import Reach, vanishes
 from wavefront.engine.process import home_process
 from wavefront.engine.products import WeightGradient, is_lowered, lowered, product
 
@@ -31,6 +31,7 @@ BLOCK, READ_ONCE = (
 )  # bytes of x W + b before the loop passes over them; the second where nothing is stored: still in a cache then
 ROWS = 6  # of a front, for each thread, from which products x W + b are made in the loop, where nothing of them is stored
 WEIGHTS = 1 << 22  # numbers of such a W
+MANY = 8  # one of so many nodes
 SMALL = 2_000_000  # additions and multiplications below which a second thread costs more than it brings: some ten microseconds of work
 
 
@@ -56,8 +57,8 @@ def carried(
 class Carried(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, program: Program, layout: Layout, count: int, *tensors: Tensor) -> tuple[Tensor, ...]:
-        results, memory = _forward(program, layout, tensors[:count], tensors[count:])
-        ctx.program, ctx.layout, ctx.count, ctx.low = program, layout, count, is_lowered()
+        results, memory = _forward(program, layout, tensors[:count], tensors[count:], any(ctx.needs_input_grad[3 + count :]))
+        ctx.program, ctx.layout, ctx.count, ctx.low, ctx.zero = program, layout, count, is_lowered(), memory.zero
         parts = (tensors, memory.buffers, memory.written, *memory.blocks)
         ctx.sizes = [len(part) for part in parts]
         ctx.save_for_backward(*(t for part in parts for t in part))
@@ -73,7 +74,9 @@ class Carried(torch.autograd.Function):
             return None, None, None, *_again(program, layout, tensors, count, grads, ctx.needs_input_grad[3:])
         again = torch._C._autograd._get_current_graph_task_keep_graph()  # what is stored may be asked for another time
         with lowered(ctx.low):
-            found = _backward(program, layout, tensors[:count], Memory(buffers, written, blocks), grads, ctx.needs_input_grad[3:], again)
+            found = _backward(
+                program, layout, tensors[:count], Memory(buffers, written, ctx.zero, blocks), grads, ctx.needs_input_grad[3:], again
+            )
         return None, None, None, *found
 
 
@@ -82,6 +85,7 @@ class Memory(NamedTuple):
 
     buffers: list[Tensor]  # the states, by part
     written: list[Tensor]  # exports and keeps that have an array of their own
+    zero: bool  # whether it starts from zeros that nobody wants a gradient of
     blocks: list[list[Tensor]]  # of each block of fronts the places of the sums that came in
 
 
@@ -122,7 +126,7 @@ class Call:
         settle: Callable[[Call], None],
     ):
         """settle: gives what depends on the layout alone; it is done once for calls in a row over the same one."""
-        self.kernel = kernel
+        self.kernel, self.layout = kernel, layout
         wanted = torch.get_num_threads() if home_process() else 1
         self.slices = max(1, min(wanted, layout.rows)) if work >= SMALL else 1
         self.alive: list[Any] = []
@@ -188,6 +192,10 @@ class Call:
         self.set(key, address)
         self.alive.append(array)
 
+    def join(self, zero: bool) -> None:
+        """zero: nodes without another before them start from zeros that need no gradient."""
+        self.give("joined", self.layout.joining(self.slices) if zero else self.layout.shares(self.slices)[1])
+
     def run(self, low: int, high: int) -> None:
         self.set("low", low)
         self.set("high", high)
@@ -220,10 +228,18 @@ def _sums(program: Program, tensor_of: dict[Value, Tensor], first: int, last: in
     return found
 
 
-def _forward(program: Program, layout: Layout, into: Sequence[Tensor], starts: Sequence[Tensor]) -> tuple[list[Tensor], Memory]:
-    """-> exported and final values; what is left for the backward pass."""
+def _zero(layout: Layout, starts: Sequence[Tensor]) -> bool:
+    """Whether it starts from zeros: products of these need not be made. Looked at where many nodes have none before them, as half of a binary
+    tree."""
+    return MANY * layout.joined.sum() < layout.nodes * (MANY - 1) and not any(bool(start.any()) for start in starts)
+
+
+def _forward(
+    program: Program, layout: Layout, into: Sequence[Tensor], starts: Sequence[Tensor], asked: bool = False
+) -> tuple[list[Tensor], Memory]:
+    """asked: somebody wants a gradient of what it starts from. -> exported and final values; what is left for the backward pass."""
     plan, leaves = program.plan, len(program.leaves)
-    like = starts[0]
+    like, zero = starts[0], not asked and _zero(layout, starts)
     kernel, arrays = program.forward
     tensor_of = dict(zip(plan.into, into))
     rolls = program.needs is None and layout.chain
@@ -235,6 +251,7 @@ def _forward(program: Program, layout: Layout, into: Sequence[Tensor], starts: S
             call.give(("state before", number), layout.before if full[number] else layout.rolling[1])
 
     call = Call(kernel, arrays, layout, like, _work(program, layout), tensor_of, settle)
+    call.join(zero)
     for number, (_, v) in enumerate(arrays.row):
         call.give(("row", number), tensor_of[v].contiguous())
     buffers: list[Tensor] = []
@@ -280,7 +297,7 @@ def _forward(program: Program, layout: Layout, into: Sequence[Tensor], starts: S
     for back in range(layout.history):
         ends = [layout.index["ends"] if whole else layout.rolling[2] for whole in full]
         results += [buffer.index_select(0, end[:, back]) for buffer, end in zip(buffers, ends)]
-    return results, Memory(buffers, [written[v] for v in program.own_arrays], blocks)
+    return results, Memory(buffers, [written[v] for v in program.own_arrays], zero, blocks)
 
 
 def _backward(
@@ -310,6 +327,7 @@ def _backward(
             call.give(("state before", number), layout.before)
 
     call = Call(kernel, arrays, layout, like, _work(program, layout), tensor_of, settle)
+    call.join(memory.zero)
     for number, (_, v) in enumerate(arrays.row):
         call.give(("row", number), tensor_of[v].contiguous())
     accs = []
@@ -362,9 +380,10 @@ def _backward(
             call.give(("node", number), here[d], parts_of[d.edges].start)
         call.run(low, high)
         nodes.part, nodes.sums = parts_of, of
+        joined = torch.from_numpy(np.flatnonzero(layout.joined[first:last])) if memory.zero else None
         here |= {d: array[first:last] for d, array in deltas.items()}
         for total in parts.values():
-            total.add(nodes, here)
+            total.add(nodes, here, joined)
         back: dict[Value, Tensor] = {}
         for v, (x, w, _) in program.lifted.items():
             if v in program.gradients and needed[x]:
@@ -441,15 +460,20 @@ class Sum:
 
     def __init__(self, program: Program, v: Value, tensor_of: dict[Value, Tensor]):
         self.contributions = [c for c in program.contributions if c.to is v]
+        self.states = {leaf for slot in program.plan.before for leaf in slot}
         self.weight = tensor_of[v]
         self.product = WeightGradient(self.weight)
         self.total: Tensor | None = None
 
-    def add(self, nodes: _Nodes, deltas: dict[Value, Tensor]) -> None:
+    def add(self, nodes: _Nodes, deltas: dict[Value, Tensor], joined: Tensor | None) -> None:
+        """joined: which nodes, if not all, have anything but zeros before them."""
         for _, a, delta, at in self.contributions:
             d = deltas[delta]
             if a is not None and at is None:
-                self.product.add(nodes.of(a).reshape(-1, self.weight.shape[0]), d.reshape(-1, self.weight.shape[1]))
+                x = nodes.of(a)
+                if joined is not None and not a.edges and vanishes(a, self.states):
+                    x, d = x.index_select(0, joined), d.index_select(0, joined)
+                self.product.add(x.reshape(-1, self.weight.shape[0]), d.reshape(-1, self.weight.shape[1]))
                 continue
             if a is None or at is None:
                 part = d.sum(0).sum_to_size(self.weight.shape)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from wavefront.engine.graph import ELEMENTWISE, PRODUCTS, Unsupported, Value, needed
@@ -190,6 +191,18 @@ class Schedule:
         return any(u.kind in EXPENSIVE for u in self.cone(v, stage))
 
     # groups
+
+    def lasts(self, group: Group) -> bool:
+        """Whether a group makes anything else than gradients of the states before."""
+        return any(item.place.kind != "before" and item.value not in self._for_those_before for item in group.items)
+
+    @cached_property
+    def _for_those_before(self) -> set[Value]:
+        own, before = (
+            {*needed((v for v, place, _ in self.outputs if (place.kind == "before") is it), self.sources, rows_only=True)}
+            for it in (False, True)
+        )
+        return before - own
 
     def _make_groups(self) -> list[Group]:
         groups: dict[Any, Group] = {}
