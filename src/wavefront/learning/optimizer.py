@@ -11,14 +11,18 @@ __all__ = ["Average", "optimizer_for"]
 
 
 def optimizer_for(network: nn.Module, settings: Settings) -> torch.optim.Optimizer:
-    """AdamW [Loshchilov and Hutter 2019, arXiv:1711.05101] or Nesterov momentum [Sutskever et al. 2013], with decay of matrices only."""
+    """AdamW [Loshchilov and Hutter 2019, arXiv:1711.05101], Adam [Kingma and Ba 2015, arXiv:1412.6980] or Nesterov momentum [Sutskever et al. 2013].
+
+    Decay is of matrices alone. To Adam and momentum it is part of the gradient, that of λ/2 |θ|² in the loss; AdamW shrinks the weights apart.
+    """
     trained = [p for p in network.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trained if p.dim() > 1], "weight_decay": settings.weight_decay},
         {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
     ]
-    if settings.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(settings.momentum, 0.999), fused=True)
+    if settings.optimizer != "nesterov":
+        kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
+        return kind(groups, lr=settings.learning_rate, betas=(settings.momentum, 0.999), fused=True)
     return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum, nesterov=settings.momentum > 0, fused=True)
 
 

@@ -20,14 +20,20 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    optimizer: Literal["adamw", "nesterov"] = Field("adamw", description="AdamW, or stochastic gradient descent with Nesterov momentum")
+    optimizer: Literal["adamw", "adam", "nesterov"] = Field(
+        "adamw", description="AdamW; Adam, whose decay is a part of the loss (L2); or stochastic gradient descent with Nesterov momentum"
+    )
     learning_rate: float = Field(2e-3, gt=0, description="the highest rate of the schedule")
     schedule: Literal["constant", "linear", "cosine"] = Field(
         "cosine", description="how the rate goes after the warm-up; the last two end at 0"
     )
     warmup: float = Field(0.05, ge=0, lt=1, description="share of the run in which the rate climbs from 0")
-    momentum: float = Field(0.9, ge=0, lt=1, description="Nesterov's momentum; the first beta of AdamW")
-    weight_decay: float = Field(0.01, ge=0, description="decay of matrices (never of biases and gains), times the rate at each step")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Nesterov's momentum; the first beta of Adam and AdamW")
+    weight_decay: float = Field(
+        0.01,
+        ge=0,
+        description="decay of matrices (never of biases and gains): of AdamW times the rate at each step, of others in the gradient",
+    )
     clip_norm: float = Field(1.0, ge=0, description="the gradient is scaled down to this norm; 0: not")
     clip_value: float = Field(0.0, ge=0, description="each element of the gradient is cut to this magnitude; 0: not")
     nonfinite: Literal["stop", "random_step"] = Field(
