@@ -8,6 +8,7 @@ import pytest
 
 from wavefront.data import open_source
 from wavefront.data.split import HashSplit, position
+from wavefront.errors import DataError
 
 
 def rows(count, seed=0):
@@ -52,6 +53,21 @@ def test_no_split_is_empty_where_few_rows_are_said_often():
     data = rows(5) * 40
     split = HashSplit(lambda: data, {"test": 0.1, "valid": 0.1})
     assert [len(list(split.select(name))) for name in ("train", "valid", "test")] == [120, 40, 40]
+
+
+def test_a_group_is_in_one_split_and_rows_of_two_are_in_none(tmp_path):
+    pairs = [(a, b) for a in range(60) for b in range(60)]
+    (tmp_path / "pairs.csv").write_text("one,other,y\n" + "".join(f"s{a},s{b},{(a + b) % 3}\n" for a, b in pairs))
+    source = open_source(tmp_path / "pairs.csv", groups=["one", "other"])
+    found = {split: [(row["one"], row["other"]) for row in source.rows(split)] for split in source.splits}
+    said = {split: {value for pair in rows for value in pair} for split, rows in found.items()}
+    assert all(rows for rows in found.values())
+    assert len(set().union(*said.values())) == sum(map(len, said.values()))
+    assert all(len(found[split]) == len(said[split]) ** 2 for split in found)
+    again = open_source(tmp_path / "pairs.csv", like=source.describe())  # as a run that was saved reads it
+    assert [(row["one"], row["other"]) for row in again.rows("test")] == found["test"]
+    with pytest.raises(DataError, match=r"groups names 'patient', which is no column\. There are"):
+        open_source(tmp_path / "pairs.csv", groups=["patient"])
 
 
 def given_two(folder, train):

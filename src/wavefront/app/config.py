@@ -32,6 +32,7 @@ class Data(BaseModel):
     series: list[str] = Field([], description="the columns of a table that together are a series")
     id: str | None = Field(None, description="the column that tells one series from another, in a table with one row per step")
     time: str | None = Field(None, description="the column that orders the steps of such a series")
+    groups: list[str] = Field([], description="columns of which each value is in one split only, where splits are cut")
     steps_per_quarter: int = Field(1, ge=1, le=96, description="steps that a quarter note of a MIDI file is cut into")
 
 

@@ -36,12 +36,21 @@ class Source:
     splits   those that there are: train, valid and test, and what a generator has beside; what is not given is cut by `HashSplit`: from
              train 10 % for valid (but of a train file of fewer than 500 rows), and 10 % for test too if neither is given. Of a text, whose
              rows go on from one another, `TailSplit` cuts off the last tenth for test and 5 % before that for valid
+    groups   columns of which each value is in one split only, where splits are cut: rows of one patient, pairs of the same sentences
     stream   whether the rows go on from one another
     ignored  files of a folder that are no data, and so were not read
     """
 
-    def __init__(self, path: str, name: str, parts: Mapping[str, Sequence[Reader]], options: Options, ignored: Sequence[Path] = ()):
-        self.path, self.name, self.options, self.ignored = path, name, options, tuple(ignored)
+    def __init__(
+        self,
+        path: str,
+        name: str,
+        parts: Mapping[str, Sequence[Reader]],
+        options: Options,
+        ignored: Sequence[Path] = (),
+        groups: Sequence[str] = (),
+    ):
+        self.path, self.name, self.options, self.ignored, self.groups = path, name, options, tuple(ignored), tuple(groups)
         self._parts = dict(parts)
         readers = list(chain(*self._parts.values()))
         self.format, self.columns = readers[0].format, readers[0].columns
@@ -51,6 +60,11 @@ class Source:
                     f"{reader.path}: has columns {_named(reader.columns)}, but {readers[0].path} {_named(self.columns)}. They must agree: as"
                     " one data set the files need the same columns; a kind guessed differently is settled by kinds=."
                 )
+        for name in self.groups:
+            if name not in [column.name for column in self.columns]:
+                raise DataError(f"{path}: groups names {name!r}, which is no column. There are {_named(self.columns)}.")
+        if self.groups and all(reader.stream for reader in readers):
+            raise DataError(f"{path}: groups are of rows; a text, whose lines go on from one another, is cut in one piece.")
         self.given = tuple(split for split in self._parts if split != "all")
         self._rest = "all" if "all" in self._parts else "train"
         self.stream = all(reader.stream for reader in readers)
@@ -58,7 +72,7 @@ class Source:
         shares = {split: share for split, share in wanted.items() if split not in self._parts and not (split == "test" and self.given)}
         if "valid" in shares and "train" in self._parts and not self.stream and sum(1 for _ in islice(self._stream("train"), FEW)) < FEW:
             del shares["valid"]
-        self._cut: HashSplit | TailSplit = HashSplit(lambda: self._stream(self._rest), shares)
+        self._cut: HashSplit | TailSplit = HashSplit(lambda: self._stream(self._rest), shares, self.groups)
         if self.stream:
             self._cut = TailSplit(lambda: self._stream(self._rest), shares, self.columns[0].name)
         self.splits = tuple(dict.fromkeys(s for s in (*SPLITS, *self.given) if s in {*self.given, *shares, "train"}))
@@ -84,7 +98,7 @@ class Source:
     def describe(self) -> dict[str, Any]:
         """What a saved run keeps, as JSON: `read_inputs` and `open_source(like=...)` read other files in the same way by it."""
         kinds = {column.name: column.kind for column in self.columns}
-        return {"name": self.name, "format": self.format, "columns": kinds, "options": self.options.to_json()}
+        return {"name": self.name, "format": self.format, "columns": kinds, "options": self.options.to_json(), "groups": list(self.groups)}
 
     def masked(self) -> Counter[str]:
         """column -> how many values the latest pass over the files masked (`missing="mask"`)."""
@@ -111,11 +125,12 @@ def open_source(
     time: str | None = None,
     format: str | None = None,
     steps_per_quarter: int = 1,
+    groups: Sequence[str] = (),
     like: Mapping[str, Any] | None = None,
 ) -> Source:
     """A file, a folder, a database with a query, or the name of a generator ("years") as a `Source`.
 
-    The format is seen from the names and first lines; the keywords are those of `Options`. `like`: what `Source.describe` gave of the
+    The format is seen from the names and first lines; the keywords are those of `Options` and `Source`. `like`: what `Source.describe` gave of the
     data that a run was trained on; columns of the same names then have the same kinds.
 
     >>> source = open_source("years")
@@ -136,12 +151,15 @@ def open_source(
     if like is not None and not options.to_json():  # its kinds come by the columns, of which there may be fewer here
         options = Options.from_json({**like["options"], "query": None, "kinds": {}})
     if query is not None:
-        return Source(str(path), stem(place), {"all": [Sql(place, options)]}, options)
+        return Source(str(path), stem(place), {"all": [Sql(place, options)]}, options, groups=groups)
     parts, ignored = layout(place)
     chosen = {split: [_reader(file, options, like) for file in files] for split, files in parts.items()}
     if list(chosen) == ["all"] and len(chosen["all"]) == 1 and (inside := chosen["all"][0].inside(chosen["all"][0].path, options)):
         chosen = {split: [reader] for split, reader in inside.items()}
-    return Source(str(path), stem(place.resolve()), _agreeing(chosen, options), options, ignored)
+    chosen = _agreeing(chosen, options)
+    if like is not None and not groups and {*like.get("groups", ())} <= {column.name for column in next(iter(chosen.values()))[0].columns}:
+        groups = like.get("groups", ())
+    return Source(str(path), stem(place.resolve()), chosen, options, ignored, groups)
 
 
 def _reader(path: Path, options: Options, like: Mapping[str, Any] | None = None) -> Reader:

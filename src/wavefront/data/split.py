@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -35,18 +35,27 @@ def position(row: dict[str, Any]) -> float:
 class HashSplit:
     """Cuts shares from a stream of rows: {"test": 0.1, "valid": 0.1} -> the rows lowest by `position` are test, the next valid, the
     rest train. With fewer than 1,000 rows the borders lie at the rank of that share among the different ones (at least one each), else at the share.
+
+    groups  columns whose values are cut instead: a value, in whichever of them, is of one split, and so are the rows that hold it. Rows of values of
+            two splits are in none: what stands on both sides would tell of each other
+
+    >>> pairs = [{"a": one, "b": other} for one in range(40) for other in range(40)]
+    >>> split = HashSplit(lambda: pairs, {"test": 0.3}, groups=("a", "b"))
+    >>> seen = {value for pair in split.select("train") for value in pair.values()}
+    >>> any(value in seen for pair in split.select("test") for value in pair.values())
+    False
     """
 
-    def __init__(self, rows: Callable[[], Iterable[dict[str, Any]]], shares: dict[str, float]):
-        self.rows, self.shares = rows, shares
+    def __init__(self, rows: Callable[[], Iterable[dict[str, Any]]], shares: dict[str, float], groups: Sequence[str] = ()):
+        self.rows, self.shares, self.groups = rows, shares, tuple(groups)
         self._borders: dict[str, float] | None = None
 
     @property
     def borders(self) -> dict[str, float]:
         """split -> the position below which a row is of it (and not of the one before)."""
         if self._borders is None:
-            places = [position(row) for row in islice(self.rows(), SMALL)]
-            few = sorted(set(places)) if len(places) < SMALL else None
+            first = [self._places(row) for row in islice(self.rows(), SMALL)]
+            few = sorted({place for places in first for place in places}) if len(first) < SMALL else None
             self._borders, upper, rank = {}, 0.0, 0
             for split, share in self.shares.items():
                 upper += share
@@ -55,9 +64,13 @@ class HashSplit:
                 self._borders[split] = upper if few is None else [*few, 1.0, 1.0][min(rank, len(few))]
         return self._borders
 
-    def split_of(self, row: dict[str, Any]) -> str:
-        place = position(row)
-        return next((split for split, border in self.borders.items() if place < border), "train")
+    def split_of(self, row: dict[str, Any]) -> str | None:
+        found = {next((split for split, border in self.borders.items() if place < border), "train") for place in self._places(row)}
+        return found.pop() if len(found) == 1 else None
+
+    def _places(self, row: dict[str, Any]) -> list[float]:
+        """Where the row, or each of its groups, falls."""
+        return [position({"": row[name]}) for name in self.groups] or [position(row)]
 
     def select(self, split: str) -> Iterator[dict[str, Any]]:
         return (row for row in self.rows() if self.split_of(row) == split)
