@@ -4,6 +4,7 @@ import copy
 import gc
 import threading
 import weakref
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -13,9 +14,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from laws.table import CELLS, build, context_of, inputs_of, state_of
 from wavefront import Cell, Recurrent, cells
 from wavefront.cell import Given, advance, draws_wanted
-from wavefront.engine import explain, fallbacks, runs
+from wavefront.engine import explain, fallbacks, runs, watch
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*reference loop")
+
+
+class Pair(NamedTuple):
+    a: Any
+    b: Any
 
 
 def close(ours, theirs, tolerance=1e-12):
@@ -166,6 +172,49 @@ def test_an_attribute_or_what_is_in_one_is_seen():
     assert not torch.equal(first[1], second[1])
     net.cell.shift = 1.0
     assert not torch.equal(both(net, h, x)[1], second[1])
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_tables_are_watched_with_and_without_numbers_of_their_changes(counted, monkeypatch):
+    if not counted:
+        monkeypatch.setattr(watch, "_counts_changes", lambda: False)
+    net, h, x = Recurrent(cells.Elman(3, 4)), torch.randn(2, 4), torch.randn(2, 3)
+    first = both(net, h, x)
+    net.train(False).train(True)  # as it was
+    assert torch.equal(both(net, h, x)[1], first[1])
+    net.cell.U.register_buffer("unused", torch.ones(1))
+    assert torch.equal(both(net, h, x)[1], first[1])
+    net.cell.U.bias = torch.nn.Parameter(torch.ones(4))
+    assert not torch.equal(both(net, h, x)[1], first[1])
+
+
+def test_a_cell_without_parameters_and_a_nest_of_states():
+    class Sums(Cell):
+        def __init__(self):
+            super().__init__(3, state=(Pair(3, (2, 2)), (3, (2,))))
+
+        def step(self, state, x):
+            pair, (last, two) = state
+            return (Pair(pair.a + x, 0.5 * pair.b), (pair.a * last, two + 1)), x + last
+
+    net = Recurrent(Sums())
+    state = pytree.tree_map(torch.randn_like, net.cell.initial_state(3))
+    for _ in range(2):
+        new, _ = both(net, state, torch.randn(3, 3))
+        assert type(new[0]) is Pair
+        state = new
+
+
+def test_what_was_given_back_stays_what_it_was():
+    net, xs = Recurrent(cells.LSTM(3, 4)), torch.randn(20, 1, 3)
+    with torch.no_grad():
+        state, given = net.cell.initial_state(1), []
+        for x in xs:
+            state, output = net.step(state, x)
+            given.append((state, output, state.c.clone(), output.clone()))
+    for state, output, c, o in given:
+        assert torch.equal(state.c, c)
+        assert torch.equal(output, o)
 
 
 def test_hooks_are_called():

@@ -7,16 +7,17 @@ tensor than last time, an attribute that was set, a hook: the step is looked at 
 from __future__ import annotations
 
 import ctypes
+import struct
 import threading
 import weakref
 from collections.abc import Callable
 from functools import partial
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, empty_like
-from torch._C._dynamo.guards import TensorGuards
+from torch import Tensor
+from torch._C._dynamo.guards import TensorGuards, _empty_strided_cpu  # type: ignore[attr-defined]
+from torch.autograd import forward_ad
 from torch.utils import _pytree as pytree
 
 from wavefront.cell import Cell, Given, draws_wanted
@@ -24,6 +25,7 @@ from wavefront.engine.choose import Example, Planned, fallbacks, fetch, plan_of,
 from wavefront.engine.graph import Unsupported, Value, evaluate, needed, order
 from wavefront.engine.plan import make_plan
 from wavefront.engine.watch import Watch
+from wavefront.engine.written import step_function
 
 __all__ = ["planned_alone", "single"]
 
@@ -32,23 +34,15 @@ FORMS = 64  # numbers of rows for which a cell keeps its tables
 
 _singles: dict[int, Single | Refused] = {}
 _lock = threading.RLock()
+_graded, _compiling, _watching = torch.is_grad_enabled, torch.compiler.is_compiling, torch._C._len_torch_function_stack
 
 
 def single(cell: Cell, state: Any, x: Any) -> tuple[Any, Tensor] | None:
     """`cell.step(state, x)` in one native call; None where this call has to go the ordinary way: then nothing has been done."""
-    if (
-        torch.is_grad_enabled()
-        or torch.compiler.is_compiling()
-        or torch._C._len_torch_function_stack()
-        or torch.autograd.forward_ad._current_level >= 0
-    ):
+    if _graded() or _compiling() or _watching() or forward_ad._current_level >= 0:
         return None
-    known = _singles.get(id(cell))
-    if known is None or known.cell() is not cell or not known.watch.holds():
-        known = _made(cell, x)
-        if known is None:
-            return None
-    return known(state, x)
+    known = _singles.get(id(cell)) or _made(cell, x)  # which goes when the cell does
+    return None if known is None else known.step(state, x)
 
 
 def _elsewhere() -> bool:
@@ -71,6 +65,7 @@ def _made(cell: Cell, x: Any) -> Single | Refused | None:
         return None
     number, watch = id(cell), Watch(cell)
     alive = weakref.ref(cell, lambda _: _singles.pop(number, None))
+    _singles.pop(number, None)
     inputs, context = (x.x, x.context) if isinstance(cell.inputs, Given) else (x, None)
     found: Single | Refused
     try:
@@ -107,19 +102,33 @@ class Refused:
     def __init__(self, cell: Any, watch: Watch, reason: str):
         self.cell, self.watch, self.reason = cell, watch, f"one step alone: {reason}"
 
-    def __call__(self, state: Any, x: Any) -> None:
+    def step(self, state: Any, x: Any) -> tuple[Any, Tensor] | None:
+        if not self.watch.holds():
+            return _anew(self.cell(), state, x)
         fallbacks[self.reason] += 1
+        return None
+
+
+def _anew(cell: Cell, state: Any, x: Any) -> tuple[Any, Tensor] | None:
+    """The step of a cell that is not what it was."""
+    found = _made(cell, x)
+    return None if found is None else found.step(state, x)
 
 
 class Form(NamedTuple):
     """What a call over so many rows needs."""
 
     check: Callable[..., bool]  # whether what is given, and the parameters, are tensors like those of the call that went well
-    made: list[tuple[Tensor, int]]  # like what is to be made, with the place of its address
-    tables: list[tuple[Any, int, Any]]  # filled in but for addresses, with their scratch memory: one for each call that is under way
+    frames: list[Frame]  # one for each call that is under way
+    step: Callable[[Any, Any], Any]
 
 
-NO_FORM = Form(lambda *_: False, [], [])
+class Frame(NamedTuple):
+    """What a native call is handed: filled in but for addresses, with its scratch memory."""
+
+    table: Any
+    address: int
+    alive: Any
 
 
 class Step(NamedTuple):
@@ -152,30 +161,34 @@ class Single:
 
     def __init__(self, cell: Cell, alive: Any, watch: Watch, planned: Planned, first: Any, x: Any):
         self.cell, self.watch = alive, watch
-        states, inputs, slots = pytree.tree_leaves(first), pytree.tree_leaves(x), cell.slots
+        slots = cell.slots
         assert isinstance(slots, int)
-        self.dtype = states[0].dtype
-        self.shapes = [tuple(leaf.shape[1:]) for leaf in (*states * slots, *inputs)]
+        past = first if slots == 1 else (first,) * slots
+        states, before, inputs = (pytree.tree_leaves(tree) for tree in (first, past, x))
+        self.dtype, self.like = states[0].dtype, states[0].new_empty(0)
+        self.shapes = [tuple(leaf.shape[1:]) for leaf in (*before, *inputs)]
+        self.example = pytree.tree_map(lambda _: self.like, (past, x))  # of the form alone
         step = _step_of(planned)
-        self.made = [v.shape for v in step.results]
-        self.flat, self.build = _flattener(first, x, slots), _builder(first, step.after)
-        self.output = step.output
+        self.made, self.after, self.output = [v.shape for v in step.results], (first, step.after), step.output
         self.work = sum(w.size for w in step.weights)
-        self.form, self.forms = NO_FORM, dict[int, Form]()
-        self.like = states[0].new_empty(0)
+        self.forms = dict[int, Form]()
+        context = len(self.shapes) - len(pytree.tree_leaves(x.context if isinstance(x, Given) else ()))
+        start = {"x": len(before), "context": context}
+        self.places = []  # the address of each argument of the native function, as an expression
+        for v in step.inputs:
+            kind, *numbers = v.attr
+            number = numbers[0] * len(states) + numbers[1] if kind == "state" else start[kind] + numbers[0]
+            self.places.append(f"g{number}.data_ptr()")
+        self.places += [f"m{n}.data_ptr()" for n in range(len(step.results))]
         self._bind(cell, planned, step)
-        before = {
-            "x": slots * len(states),
-            "context": len(self.shapes) - len(pytree.tree_leaves(x.context if isinstance(x, Given) else ())),
-        }
-        place = self.place
-        self.inputs: list[tuple[int, int]] = []  # (number of a given tensor, where its address goes)
-        for n, v in enumerate(step.inputs):
-            if ("node", n) in place:
-                kind, *numbers = v.attr
-                number = numbers[0] * len(states) + numbers[1] if kind == "state" else before[kind] + numbers[0]
-                self.inputs.append((number, place["node", n]))
-        self.outputs = [place["node", len(step.inputs) + n] for n in range(len(step.results))]
+        self.changes: Any = (ctypes.c_int64 * (2 * len(watch.changes or ())))()  # pairs of where a number lies, and what it is
+        self.changes[::2] = list(watch.changes or ())
+        self._look()
+        self.step: Callable[[Any, Any], Any] = self._other
+
+    def _look(self) -> None:
+        """What the numbers of changes are now."""
+        self.changes[1::2] = [ctypes.c_int64.from_address(address).value for address in self.changes[::2]]
 
     def _bind(self, cell: Cell, planned: Planned, step: Step) -> None:
         """The kernel, and where each prepared value that it reads comes from: a tensor of the cell, or made of some at every call."""
@@ -194,59 +207,36 @@ class Single:
             self.kernel = step.kernels[key]
         fixed = self.kernel.fixed
         evaluate(fixed, known, self.like, 1)
-        self.place: dict[Any, int] = {key: n for n, key in enumerate(self.kernel.arguments)}
         self.homes = tuple({id(p): p for p in self.parameters.values()}.values())
         self.lie = [_lie(home) for home in self.homes]
-        self.reads: list[tuple[Callable[[], int], int, int]] = []  # where a tensor of the cell begins, how far on a value lies, its place
-        self.anew: list[tuple[Value, int]] = []
+        self.anew: list[Value] = []
         self.steps: dict[int, int] = {}
         for name, values in (("weight", step.weights), ("fixed", fixed)):
             for n, v in enumerate(values):
-                tensor, at = known[v], self.place[name, n]
-                home = next((p for p in self.parameters.values() if _shares(tensor, p)), None)
+                tensor = known[v]
+                number = next((n for n, home in enumerate(self.homes) if _shares(tensor, home)), None)
                 lies = 1 in tensor.stride() if name == "weight" else tensor.is_contiguous()
-                if home is None or not lies:
-                    self.anew.append((v, at))
+                if number is None or not lies:
+                    self.places.append(f"a[{len(self.anew)}].data_ptr()")
+                    self.anew.append(v)
                     tensor = self._laid(v, tensor)
                 else:
-                    self.reads.append((home.data_ptr, tensor.data_ptr() - home.data_ptr(), at))
+                    offset = tensor.data_ptr() - self.homes[number].data_ptr()
+                    self.places.append(f"p{number}.data_ptr()" + (f" + {offset}" if offset else ""))
                 if name == "weight":
-                    self.steps[self.place["step", n]] = tensor.stride(1 if self.along[v] else 0)
+                    self.steps[self.kernel.place["step", n]] = tensor.stride(1 if self.along[v] else 0)
 
     def _laid(self, v: Value, tensor: Tensor) -> Tensor:
         return tensor.t().contiguous().t() if self.along.get(v) else tensor.contiguous()
 
-    def __call__(self, state: Any, x: Any) -> tuple[Any, Tensor] | None:
-        given, form = self.flat(state, x), self.form
-        if len(given) != len(self.shapes) or not form.check(*given, *self.homes):
-            found = self._looked(given)
-            if found is None:
-                return None
-            form, given = found
-        try:
-            table, address, alive = form.tables.pop()
-        except IndexError:
-            table, address, alive = self._table(len(given[0]))
-        for data_ptr, offset, at in self.reads:
-            table[at] = data_ptr() + offset
-        made_anew = self._fill(table) if self.anew else None
-        for number, at in self.inputs:
-            table[at] = given[number].data_ptr()
-        results = []
-        for like, at in form.made:
-            results.append(tensor := empty_like(like))
-            table[at] = tensor.data_ptr()
-        self.kernel.slice(address, 0)
-        del made_anew  # until now, the kernel read it
-        form.tables.append((table, address, alive))
-        runs["single"] += 1
-        return self.build(results), results[self.output]
-
-    def _looked(self, given: Any) -> tuple[Form, Any] | None:
-        """The form of a call that is not like the last one, and what is given in the way that the kernel reads it. None: the ordinary way."""
+    def _other(self, state: Any, x: Any) -> tuple[Any, Tensor] | None:
+        """A call that is not like the last one. None: the ordinary way."""
+        if not self.watch.holds():
+            return _anew(self.cell(), state, x)
         if _elsewhere():
             return None
-        rows = given[0].shape[0] if isinstance(given[0], Tensor) and given[0].dim() else 0
+        given = [*pytree.tree_leaves(state), *pytree.tree_leaves(x)]
+        rows = given[0].shape[0] if given and isinstance(given[0], Tensor) and given[0].dim() else 0
         if len(given) != len(self.shapes) or rows == 0 or rows * self.work > LARGE:
             return None
         for home, before in zip(self.homes, self.lie):
@@ -257,33 +247,46 @@ class Single:
             kinds = (Tensor, torch.nn.Parameter)
             if type(tensor) not in kinds or tensor.shape != (rows, *shape) or tensor.dtype is not self.dtype or not tensor.is_cpu:
                 return None
-        given = [tensor.contiguous() for tensor in given]
+        given = _distinct([tensor.contiguous() for tensor in given], self.homes)
         form = self.forms.get(rows)
         if form is None or not form.check(*given, *self.homes):
             if len(self.forms) >= FORMS:
                 self.forms.clear()
-            made = form.made if form else [(self.like.new_empty(rows, *shape), at) for shape, at in zip(self.made, self.outputs)]
-            form = self.forms[rows] = Form(_check((*given, *self.homes)), made, form.tables if form else [])
-        self.form = form
-        return form, given
+            form = self.forms[rows] = self._form(given, form.frames if form else [])
+        self.step = form.step
+        return form.step(*pytree.tree_unflatten(given, pytree.tree_structure(self.example)))
 
-    def _fill(self, table: Any) -> list[Tensor]:
+    def _changed(self, state: Any, x: Any) -> tuple[Any, Tensor] | None:
+        """Some table is not what it was: something may have been set to what it had been."""
+        self._look()
+        return self.step(state, x) if self.watch.holds() else _anew(self.cell(), state, x)
+
+    def _form(self, given: list[Tensor], frames: list[Frame]) -> Form:
+        rows, check = len(given[0]), _check((*given, *self.homes))
+        names: dict[str, Any] = {f"p{n}": home for n, home in enumerate(self.homes)}
+        names |= {"check": check, "other": self._other, "changed": self._changed, "empty": _empty_strided_cpu, "dtype": self.dtype}
+        names |= {"frames": frames, "new_frame": partial(self._frame, rows), "native": self.kernel.step, "runs": runs}
+        names |= {"pack": struct.Struct(f"{len(self.places)}q").pack_into}
+        names |= {"holds": self.watch.holds} if self.watch.changes is None else {}
+        names |= {"anew": self._made_anew} if self.anew else {}
+        made, (state, x) = [(rows, *shape) for shape in self.made], self.example
+        return Form(check, frames, step_function(names, state, x, len(self.homes), made, self.places, self.after, self.output))
+
+    def _made_anew(self) -> list[Tensor]:
         known = dict(self.parameters)
-        evaluate([v for v, _ in self.anew], known, self.like, 1)
-        made = [self._laid(v, known[v]) for v, _ in self.anew]
-        for (_, at), tensor in zip(self.anew, made):
-            table[at] = tensor.data_ptr()
-        return made
+        evaluate(self.anew, known, self.like, 1)
+        return [self._laid(v, known[v]) for v in self.anew]
 
-    def _table(self, rows: int) -> tuple[Any, int, Any]:
+    def _frame(self, rows: int) -> Frame:
         scratch = self.like.new_empty(max(1, rows * self.kernel.schedule.scratch + self.kernel.beside))
         starts, counts, nodes = torch.tensor([0]), torch.tensor([rows]), torch.arange(rows)
         of = {"fronts": 1, "high": 1, "most": rows, "scratch_size": scratch.numel(), "slices": 1}
         of |= {"starts": starts.data_ptr(), "counts": counts.data_ptr(), "list": nodes.data_ptr(), "scratch": scratch.data_ptr()}
+        of |= {"watch": ctypes.addressof(self.changes), "watched": len(self.changes) // 2}
         table = (ctypes.c_int64 * len(self.kernel.arguments))(*(of.get(key, 0) for key in self.kernel.arguments))
         for at, step in self.steps.items():
             table[at] = step
-        return table, ctypes.addressof(table), (scratch, starts, counts, nodes)
+        return Frame(table, ctypes.addressof(table), (scratch, starts, counts, nodes))
 
 
 def _check(tensors: tuple[Tensor, ...]) -> Callable[..., bool]:
@@ -295,25 +298,13 @@ def _check(tensors: tuple[Tensor, ...]) -> Callable[..., bool]:
     return check
 
 
-def _flattener(state: Any, x: Any, slots: int) -> Callable[[Any, Any], Any]:
-    """Takes the tensors out of a state and an input of this form."""
-    if isinstance(x, Tensor) and slots == 1:
-        if isinstance(state, Tensor):
-            return lambda state, x: (state, x)
-        if all(isinstance(part, Tensor) for part in state):
-            return lambda state, x: (*state, x)
-    return lambda state, x: [*pytree.tree_leaves(state), *pytree.tree_leaves(x)]
-
-
-def _builder(tree: Any, after: list[int]) -> Callable[[list[Tensor]], Any]:
-    """Makes a state of this form of results; `after` says which."""
-    if isinstance(tree, Tensor):
-        return itemgetter(*after)
-    if all(isinstance(part, Tensor) for part in tree) and len(after) > 1:
-        new, parts = partial(tuple.__new__, type(tree)), itemgetter(*after)
-        return lambda results: new(parts(results))
-    spec = pytree.tree_structure(tree)
-    return lambda results: pytree.tree_unflatten([results[n] for n in after], spec)
+def _distinct(given: list[Tensor], others: tuple[Tensor, ...]) -> list[Tensor]:
+    """The same, none of them twice nor one of the others: the check counts on that."""
+    seen, found = {id(other) for other in others}, []
+    for tensor in given:
+        found.append(tensor.detach() if id(tensor) in seen else tensor)
+        seen.add(id(tensor))
+    return found
 
 
 def _lie(tensor: Tensor) -> tuple[Any, ...]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from collections.abc import Callable, Hashable
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import torch
@@ -12,6 +14,8 @@ from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_h
 from wavefront.cell import Cell
 
 __all__ = ["MODULE", "Watch", "frozen"]
+
+CHANGED = 24  # bytes into a dictionary of CPython, where the number of its last change lies: no two changes have one  [PEP 509]
 
 MODULE = frozenset(torch.nn.Module().__dict__) | {"form"}  # what every module has: told apart below, where it matters
 
@@ -53,7 +57,9 @@ def mutable(value: Any) -> bool:
 class Watch:
     """Whether all that a step may depend on, beside the numbers in its tensors, is still as it was: `holds()`.
 
-    hooked  whether there were hooks on its modules
+    hooked   whether there were hooks on its modules
+    changes  where in memory numbers lie that are others once a table that `holds` looks into was changed, so that as long as they are these, it
+             holds; None where there are no such numbers, or where they would not tell all
     """
 
     def __init__(self, cell: Cell):
@@ -67,6 +73,9 @@ class Watch:
             hooks += [module._forward_hooks, module._forward_pre_hooks]
             self.changeable += [(v, frozen(v)) for v in (module.__dict__[k] for k in own) if mutable(v)]
         self.hooked = any(hooks)
+        tables = [table for table, _ in things] + hooks
+        counted = _counts_changes() and not self.changeable and all(isinstance(table, dict) for table in tables)
+        self.changes = list(dict.fromkeys(id(table) + CHANGED for table in tables)) if counted else None  # `_unchanged` keeps the tables
         self._unchanged = _looks([thing for thing in things if thing[0]], [t for t, _ in things if not t], hooks, self.hooked)
 
     def holds(self) -> bool:
@@ -74,6 +83,20 @@ class Watch:
             return self._unchanged() and (not self.changeable or all(frozen(value) == before for value, before in self.changeable))
         except KeyError:  # one entry went, another came
             return False
+
+
+@cache
+def _counts_changes() -> bool:
+    """Whether this Python numbers the changes of its dictionaries, where torch, too, finds the number."""
+    if sys.implementation.name != "cpython" or sys.version_info >= (3, 14):
+        return False
+    from torch._C._dynamo.guards import dict_version
+
+    table: dict[str, int] = {}
+    number = ctypes.c_uint64.from_address(id(table) + CHANGED)
+    before, same = number.value, number.value == dict_version(table)
+    table["changed"] = 1
+    return same and before != number.value == dict_version(table)
 
 
 def _looks(things: list[tuple[dict[str, Any], tuple[str, ...]]], empty: list[Any], hooks: list[Any], hooked: bool) -> Callable[[], bool]:

@@ -74,9 +74,9 @@ class Kernel:
             write_entry(self.module, "kernel", self._argument("slices"))
         self.packing = Packing(self.packs, double, low)
         self.place = {key: number for number, key in enumerate(self.arguments)}
-        address, self._alive = compile_module(self.module, team.addresses if team else {})
-        self.entry = address("entry") if team else None
-        self.slice = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(address("kernel"))
+        self.address, self._alive = compile_module(self.module, team.addresses if team else {})
+        self.entry = self.address("entry") if team else None
+        self.slice = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(self.address("kernel"))
         self._written = str(self.module)
         del self.module, self.c, self._memo, self._sums, self._tiles, self._functions, self._pointers  # what it takes to write it is large
 

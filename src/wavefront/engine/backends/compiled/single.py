@@ -6,9 +6,13 @@ to its original; so here products go through the weights as torch holds them, an
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from typing import Any
 
+import llvmlite.ir as ir
+
+from wavefront.engine.backends.compiled.emit import I32, I64, PTR, Code
 from wavefront.engine.backends.compiled.kernel import Kernel
 from wavefront.engine.backends.compiled.schedule import Group, Place, Schedule, base
 from wavefront.engine.graph import PRODUCTS, Unsupported, Value, needed
@@ -23,7 +27,10 @@ AHEAD = 16  # vectors of a weight's column, read without looking whether it ends
 class SingleKernel(Kernel):
     """A function from `inputs` to `results`, vectors [rows, ...] each, in arrays of their own.
 
-    along  for each prepared matrix [K, M] of a product: whether a column's K numbers lie next to each other (a weight's transpose), or a row's M
+    along      for each prepared matrix [K, M] of a product: whether a column's K numbers lie next to each other (a weight's transpose), or a row's M
+    addresses  how many come first among the arguments: of inputs, results, prepared matrices, and other prepared values, `fixed`
+    step       takes where the arguments lie. Does the step -> 0; or nothing -> 1, where one of the numbers "watched" is not what it was:
+               so many pairs of an address and a number, "watch"
     """
 
     def __init__(self, inputs: list[Value], results: list[Value], along: dict[Value, bool], double: bool):
@@ -33,7 +40,28 @@ class SingleKernel(Kernel):
         self.total = _totals(results)
         self.beside = 0  # numbers of scratch memory beside the schedule's
         sizes: dict[Any, int] = {("node", n): v.size for n, v in enumerate([*inputs, *results])}
+        self.nodes = len(inputs) + len(results)
         super().__init__(schedule, sizes, 1, double, reverse=False)
+        self.step = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(self.address("step"))
+
+    def _write(self) -> None:
+        parts = {"node": self.nodes, "weight": len(self.weights), "fixed": len(self.fixed)}
+        self.addresses = len([self._argument((name, n)) for name, count in parts.items() for n in range(count)])
+        super()._write()
+        of = {name: self._argument(name) for name in ("watch", "watched")}
+        f = ir.Function(self.module, ir.FunctionType(I32, [PTR]), name="step")
+        c, (table,) = Code(self.module, f, self.double, self.width), f.args
+        pairs = c.load_pointer(table, of["watch"])
+
+        def differ(n: Any, total: Any) -> list[Any]:
+            address = c.b.load(c.at(pairs, c.mul(n, 2), I64), typ=PTR)
+            number = c.load_i64(pairs, c.add(c.mul(n, 2), c.i64(1)))
+            return [c.b.or_(total, c.b.xor(c.load_i64(address, c.i64(0)), number))]
+
+        (total,) = c.loop(c.i64(0), c.load_i64(table, c.i64(of["watched"])), 1, differ, [c.i64(0)])
+        changed = c.b.icmp_signed("!=", total, c.i64(0))
+        c.if_(c.b.not_(changed), lambda: c.b.call(next(k for k in self.module.functions if k.name == "kernel"), [table, c.i64(0)]))
+        c.b.ret(c.b.zext(changed, I32))
 
     def _shape(self, g: Group) -> tuple[int, int, int, int]:
         n = g.shape[-1] if g.shape else 1
