@@ -5,7 +5,8 @@ import torch
 
 from wavefront import Bidirectional, Recurrent, cells
 from wavefront.engine import runs
-from wavefront.engine.backends.compiled import native, program, run
+from wavefront.engine.backends.compiled import native, program, run, spare
+from wavefront.engine.backends.compiled.pairs import contract_pairs
 from wavefront.errors import BackendError
 
 
@@ -29,6 +30,21 @@ def test_bf16_is_near_and_its_results_are_float32():
     for a, b in zip(full, low):
         assert b.dtype is torch.float32
         assert 0 < (a - b).norm() <= 0.02 * a.norm()
+
+
+@pytest.mark.parametrize("name", ["LSTM", "GRU", "Elman"])
+def test_gradients_of_bf16_are_near_where_no_size_divides(name):
+    """Sums over rows are made in float32: what rounding does to them does not grow with their number."""
+    torch.manual_seed(0)
+    cell = getattr(cells, name)(67, 131)
+    x = torch.randn(37, 30, 67)
+    found = {}
+    for precision in ("float32", "bf16"):
+        net = Recurrent(cell, backend="compiled", precision=precision)
+        found[precision] = torch.autograd.grad(net(x)[0].square().sum(), list(cell.parameters()))
+    for low, full in zip(found["bf16"], found["float32"]):
+        assert low.shape == full.shape
+        assert 0 < far(low, full) < 2**-7
 
 
 def test_a_large_step_is_compiled_in_bf16_without_having_been_seen_before():
@@ -110,3 +126,39 @@ def test_machines_without_bfloat16_keep_the_loop_in_float32(monkeypatch):
     x = torch.randn(2, 4, 5)  # its large products are too small to be made in bfloat16
     plain, low = (Recurrent(cell, backend="compiled", precision=p)(x)[0] for p in ("float32", "bf16"))
     assert torch.equal(plain, low)
+
+
+@LOW
+@pytest.mark.parametrize(("rows", "columns", "others"), [(1, 1, (1,)), (7, 3, (5, 70)), (300, 40, (64,)), (513, 29, (129, 16))])
+def test_products_over_pairs_of_rows(rows, columns, others):
+    """Of exact pairs of bfloat16 the sums are as exact as float32 is, whatever the sizes, and are added to what was there."""
+    torch.manual_seed(0)
+    d, *xs = (torch.randn(rows, 2 * k)[:, :k] for k in (columns, *others))
+    first = contract_pairs(d, xs)
+    for times in (1, 2):
+        total, *found = first if times == 1 else contract_pairs(d, xs, first)
+        torch.testing.assert_close(total[:columns], times * d.sum(0), rtol=1e-5, atol=1e-4)
+        for out, x in zip(found, xs):
+            exact = d.bfloat16().double().t() @ x.bfloat16().double()
+            torch.testing.assert_close(out[:columns, : x.shape[1]].double(), times * exact, rtol=1e-5, atol=1e-4)
+
+
+@LOW
+def test_what_is_stored_is_not_handed_on_before_it_is_read(monkeypatch):
+    """Several steps at once, their backward passes in any order, one of them twice: as each alone."""
+    monkeypatch.setattr(spare, "LEAST", 1)
+    torch.manual_seed(0)
+    net = Recurrent(cells.LSTM(24, 40), backend="compiled", precision="bf16")
+    xs = [torch.randn(14, 9, 24) for _ in range(3)]
+
+    def gradient(y, **options):
+        return torch.autograd.grad(y.square().sum(), list(net.parameters()), **options)
+
+    alone = [gradient(net(x)[0]) for x in xs]
+    first, second = net(xs[0])[0], net(xs[1])[0]
+    kept = gradient(first, retain_graph=True)
+    third = net(xs[2])[0]
+    together = [gradient(first), gradient(second), gradient(third)]
+    for a, b in zip([*alone, alone[0]], [*together, kept]):
+        for p, q in zip(a, b):
+            assert torch.equal(p, q)

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["is_lowered", "lowered", "product", "weight_gradient"]
+__all__ = ["LARGE", "WeightGradient", "cut", "is_lowered", "lowered", "pairs", "product", "weight_gradient"]
 
 LARGE = 1 << 18  # multiplications below which the call costs more than it saves
 
@@ -103,12 +103,17 @@ class WeightGradient:
     def __init__(self, w: Tensor):
         self.turned = w.stride(0) == 1 and w.shape[0] != 1
         self.total: Tensor | None = None
+        self.paired: list[Tensor] | None = None  # what `pairs` gave, and how much of it counts
+        self.shape = (0, 0)
         self.columns = 0  # of the native code's total, which has some more
 
     def add(self, x: Tensor, d: Tensor) -> None:
         a, b = (d, x) if self.turned else (x, d)
         large = a.dtype is torch.float32 and a.device.type == "cpu" and a.numel() * b.shape[1] >= LARGE
-        if large and is_lowered() and not self.columns:
+        if large and is_lowered() and not self.columns and pairs() is not None:
+            a, b = (t if t.stride(-1) == 1 else t.contiguous() for t in (a, b))
+            self.paired, self.shape = pairs()(a, [b], self.paired), (a.shape[1], b.shape[1])
+        elif large and is_lowered() and not self.columns:
             part = a.bfloat16().t().mm(b.bfloat16()).float()
             self.total = part if self.total is None else self.total.add_(part)
         elif self.columns or (large and not _intel() and self.total is None):
@@ -122,9 +127,29 @@ class WeightGradient:
 
     def result(self) -> Tensor | None:
         found = self.total
-        if found is not None and self.columns and found.shape[1] != self.columns:
-            found = found[:, : self.columns].contiguous()
+        if self.paired is not None:
+            part = cut(self.paired[1], *self.shape)
+            found = part if found is None else found + part
+        elif found is not None and self.columns:
+            found = cut(found, found.shape[0], self.columns)
         return found if found is None or not self.turned else found.t()
+
+
+def cut(padded: Tensor, rows: int, columns: int) -> Tensor:
+    """What counts of a matrix that was made with some more."""
+    return padded[:rows] if padded.shape[1] == columns else padded[:rows, :columns].contiguous()
+
+
+@cache
+def pairs() -> Any:
+    """Code of our own for a weight's gradient in bfloat16, where this machine has instructions for it."""
+    from wavefront.engine.backends.compiled.native import has_bf16
+
+    if not has_bf16():
+        return None
+    from wavefront.engine.backends.compiled.pairs import contract_pairs
+
+    return contract_pairs
 
 
 @cache

@@ -197,6 +197,11 @@ class Code:
         """As many bfloat16, rounded to the nearest."""
         return self.b.fptrunc(v, ir.VectorType(BFloat(), self.width))
 
+    def paired(self, a: Any, b: Any) -> Any:
+        """a₀ b₀ a₁ b₁ …, as bfloat16."""
+        order = [k // 2 + k % 2 * self.width for k in range(2 * self.width)]
+        return self.b.shuffle_vector(self.halved(a), self.halved(b), ir.Constant(ir.VectorType(I32, 2 * self.width), order))
+
     def dot(self, a: Any, b: Any, c: Any) -> Any:
         """c + a₀ b₀ + a₁ b₁ in each lane, of which a and b hold two bfloat16."""
         pairs = ir.VectorType(BFloat(), 2 * self.width)

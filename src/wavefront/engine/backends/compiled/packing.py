@@ -12,9 +12,7 @@ from typing import Any
 
 import llvmlite.ir as ir
 import numpy as np
-import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from wavefront.engine.backends.compiled import threads
 from wavefront.engine.backends.compiled.emit import I32, I64, PTR, Code
@@ -36,8 +34,12 @@ class Pack:
     rows: int
     panels: int  # in a whole block
 
-    def size(self, width: int) -> int:
-        return self.rows * len(self.windows) * -(-self.columns // width) * width
+    def depth(self, low: bool) -> int:
+        """Numbers for each column: rows, or pairs of them."""
+        return -(-self.rows // 2) if low else self.rows
+
+    def size(self, width: int, low: bool) -> int:
+        return self.depth(low) * len(self.windows) * -(-self.columns // width) * width
 
 
 class Packing:
@@ -48,11 +50,9 @@ class Packing:
         self.packs, self.double, self.low = list(packs), double, low
         self.bytes, self.width = 8 if double else 4, host_bytes() // (8 if double else 4)
         self.weights = list(dict.fromkeys(w for pack in packs for w, _ in pack.windows))
-        sizes = [pack.size(self.width) for pack in packs]
-        self.firsts = [sum(sizes[:n]) for n in range(len(sizes))]
+        sizes = [pack.size(self.width, low) for pack in packs]
+        self.starts = [sum(sizes[:n]) for n in range(len(sizes))]
         self.size = sum(sizes)
-        taken = [size // pack.rows * -(-pack.rows // 2) if low else size for pack, size in zip(packs, sizes)]
-        self.starts = [sum(taken[:n]) for n in range(len(taken))]  # of each in what `run` gives, in numbers of `bytes`
         self._jobs: dict[Any, tuple[np.ndarray, np.ndarray]] = {}
 
     def run(self, weights: Sequence[Tensor], like: Tensor, slices: int) -> Tensor:
@@ -69,26 +69,13 @@ class Packing:
         jobs[:, 1] += out.data_ptr()
         slices = 1 if self.size < FEW else slices
         table = (ctypes.c_int64 * 3)(jobs.ctypes.data, len(jobs), slices)
-        threads.run(_packer(self.double), table, slices)
-        return self._paired(out) if self.low else out
-
-    def _paired(self, packed: Tensor) -> Tensor:
-        parts = []
-        for pack, first in zip(self.packs, self.firsts):
-            count = -(-pack.columns // self.width)
-            whole = count - count % pack.panels
-            for panels, blocks in ((pack.panels, whole // pack.panels), (count - whole, 1)):
-                wide = len(pack.windows) * panels * self.width
-                part = packed[first : first + blocks * pack.rows * wide].view(blocks, pack.rows, wide)
-                first += part.numel()
-                part = pad(part.bfloat16(), (0, 0, 0, pack.rows % 2))
-                parts.append(part.view(blocks, -(-pack.rows // 2), 2, wide).transpose(2, 3).reshape(-1))
-        return torch.cat(parts).view(packed.dtype)
+        threads.run(_packer(self.double, self.low), table, slices)
+        return out
 
     def _plan(self, strides: tuple[tuple[int, ...], ...]) -> tuple[np.ndarray, np.ndarray]:
         """The jobs, addresses relative to the weights and to the array, and the number of each job's weight."""
         jobs, owner = [], []
-        for pack, start in zip(self.packs, self.firsts):
+        for pack, start in zip(self.packs, self.starts):
             count, windows = -(-pack.columns // self.width), len(pack.windows)
             whole = count - count % pack.panels
             for panel in range(count):
@@ -98,7 +85,7 @@ class Packing:
                     at = self.weights.index(weight)
                     down, across = strides[at]
                     source = (column + panel * self.width) * across
-                    target = start + (block * pack.rows * windows + number * together + panel - block) * self.width
+                    target = start + (block * pack.depth(self.low) * windows + number * together + panel - block) * self.width
                     step = windows * together * self.width
                     lanes = min(self.width, pack.columns - panel * self.width)
                     jobs.append((source * self.bytes, target * self.bytes, pack.rows, down, across, step, lanes))
@@ -107,13 +94,13 @@ class Packing:
 
 
 @cache
-def _packer(double: bool) -> Packer:
-    return Packer(double)
+def _packer(double: bool, low: bool) -> Packer:
+    return Packer(double, low)
 
 
 class Packer:
-    def __init__(self, double: bool):
-        self.double, self.width = double, host_bytes() // (8 if double else 4)
+    def __init__(self, double: bool, low: bool):
+        self.double, self.low, self.width = double, low, host_bytes() // (8 if double else 4)
         self.module = ir.Module()
         panel = self._panel()
         f = ir.Function(self.module, ir.FunctionType(ir.VoidType(), [PTR, I64]), name="kernel")
@@ -153,28 +140,47 @@ class Packer:
             there = b.icmp_signed("<", c.i64(k), lanes)
             return c.at(source, b.select(there, c.mul(across, k) if k else c.i64(0), c.i64(0)))
 
-        def whole_vectors(k: Any) -> None:
-            c.store(c.load(c.at(source, b.mul(k, down))), c.at(target, b.mul(k, step)))
+        def put(k: Any, vectors: list[Any]) -> None:
+            """The rows from k on; in bfloat16 two at a time, of which the second may be missing."""
+            for j in range(0, len(vectors), 2 if self.low else 1):
+                row = c.add(k, c.i64(j))
+                if self.low:
+                    pair = c.paired(*(b.select(mask, v, c.splat(0.0)) for v in vectors[j : j + 2]))
+                    b.store(pair, c.at(target, b.mul(b.lshr(row, c.i64(1)), step)), align=4)
+                else:
+                    c.store(b.select(mask, vectors[j], c.splat(0.0)), c.at(target, b.mul(row, step)))
 
-        def one_by_one(k: Any) -> None:
+        def across_from(k: Any) -> Any:
+            return c.load(c.at(source, b.mul(k, down)))
+
+        def along_from(k: Any) -> Any:
             v = c.splat(0.0)
             for j, column in enumerate(columns):
                 v = b.insert_element(v, c.load_scalar(c.at(column, b.mul(k, down))), ir.Constant(I32, j))
-            c.store(b.select(mask, v, c.splat(0.0)), c.at(target, b.mul(k, step)))
+            return v
+
+        def few(read: Any) -> Any:
+            def one(k: Any) -> None:
+                vectors = [read(k)]
+                if self.low:
+                    following = c.add(k, c.i64(1))
+                    there = b.icmp_signed("<", following, rows)
+                    vectors.append(b.select(there, read(b.select(there, following, k)), c.splat(0.0)))
+                put(k, vectors)
+
+            return one
 
         def square(k: Any) -> None:
-            vectors = [c.load(c.at(column, k)) for column in columns]
-            for j, v in enumerate(c.transposed(vectors)):
-                c.store(b.select(mask, v, c.splat(0.0)), c.at(target, b.mul(c.add(k, c.i64(j)), step)))
+            put(k, c.transposed([c.load(c.at(column, k)) for column in columns]))
 
         columns = [lane(k) for k in range(self.width)]
         plain = b.and_(b.icmp_signed("==", across, c.i64(1)), b.icmp_signed("==", lanes, c.i64(self.width)))
         turned = b.and_(b.icmp_signed("==", down, c.i64(1)), b.not_(plain))
         low = c.i64(0)
         copied = b.select(plain, rows, low)
-        c.loop(low, copied, 1, whole_vectors)
+        c.loop(low, copied, 2 if self.low else 1, few(across_from))
         squares = b.select(turned, b.sub(rows, b.srem(rows, c.i64(self.width))), low)
         c.loop(low, squares, self.width, square)
-        c.loop(b.select(plain, rows, squares), rows, 1, one_by_one)
+        c.loop(b.select(plain, rows, squares), rows, 2 if self.low else 1, few(along_from))
         b.ret_void()
         return f

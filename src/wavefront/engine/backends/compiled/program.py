@@ -38,7 +38,7 @@ class Program:
 
     def __init__(self, plan: Plan, needs: tuple[bool, ...] | None, double: bool, inside: bool = False, low: bool = False):
         """inside: the products x W + b are made in the loop, too, and their sums are nowhere in memory; low: the loop's products take bfloat16."""
-        self.plan, self.needs, self.double, self.low = plan, needs, double, low
+        self.plan, self.needs, self.double, self.low, self.makes_sums = plan, needs, double, low, inside
         self._lock = threading.RLock()
         self.graph: Graph = plan.graph
         self.leaves = [v.shape for v in plan.after]
@@ -46,7 +46,7 @@ class Program:
         read = {*plan.after, *plan.exported, *(a for v in plan.carried for a in v.args)}
         self.lifted = {v: parts for v in plan.lifted if (parts := linear(v)) is not None}
         self.input_weights = sum(w.size for _, w, _ in self.lifted.values())
-        if inside:
+        if inside and needs is None:
             read |= {x for x, _, _ in self.lifted.values()}
             self.lifted = {}
         self.into_rows = [v for v in plan.into if v.rows and v in read]
@@ -65,8 +65,10 @@ class Program:
 
     @cached_property
     def inside(self) -> Program:
-        """The same for inference, with the products x W + b in the loop."""
-        return Program(self.plan, None, self.double, inside=True, low=self.low)
+        """The same with the products x W + b in the loop, if nobody reads their sums again."""
+        if self.needs is not None and self._read_again:
+            return self
+        return Program(self.plan, self.needs, self.double, inside=True, low=self.low)
 
     @cached_property
     def lowered(self) -> Program:
@@ -189,6 +191,14 @@ class Program:
         operands = {base(c.a)[0] for c in self.contributions if c.a is not None}
         places = {v: schedule.places[v] for v in self.keeps if v not in operands and not v.edges}
         self.homes = find_homes(schedule, places, [v for v in self.lifted if v not in self._read_again])
+        if self.makes_sums:  # what is stored lies where the sums would, had they come in
+            for v, (x, _, _) in self.lifted.items():
+                del sources[v]
+                if x not in sources:
+                    sources[x] = Place("node", len(arrays.node))
+                    arrays.node.append(("into", x))
+            self._add_fixed(arrays, sources, [v for v, _, _ in outputs])
+            schedule = Schedule(sources, outputs)
         return Kernel(schedule, self._sizes(arrays), self.slots, self.double, reverse=False, low=self.low), arrays
 
     @cached_property

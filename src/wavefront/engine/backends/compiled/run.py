@@ -12,16 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wavefront.engine.backends.compiled import threads
+from wavefront.engine.backends.compiled import spare, threads
 from wavefront.engine.backends.compiled.kernel import Kernel
 from wavefront.engine.backends.compiled.program import Arrays, Program
 from wavefront.engine.backends.compiled.sparse import gathered
+from wavefront.engine.differentiate import Contribution
 from wavefront.engine.graph import Recipe, Value
 from wavefront.engine.layout import Layout
 from wavefront.engine.loop import replay
 from wavefront.engine.plan import Reach, vanishes
 from wavefront.engine.process import home_process
-from wavefront.engine.products import WeightGradient, is_lowered, lowered, product
+from wavefront.engine.products import LARGE, WeightGradient, cut, is_lowered, lowered, pairs, product
 
 __all__ = ["Carried", "carried"]
 
@@ -48,6 +49,8 @@ def carried(
     if program.needs is None:
         results, _ = _forward(program.inside if _inside(program, layout) else program, layout, into, flat)
     else:
+        if program.low and _inside(program, layout):  # in float32 it is no faster: what is stored has to go through memory all the same
+            program = program.inside
         results = Carried.apply(program, layout, len(into), *into, *flat)
     count, leaves = len(program.plan.exported), len(program.leaves)
     ends = results[count:]
@@ -281,7 +284,10 @@ def _forward(
     blocks: list[list[Tensor]] = []
     with torch.no_grad():
         for low, high, first, last in _blocks(program, layout, like):
-            block = dict(zip(program.lifted, _sums(program, tensor_of, first, last)))
+            if program.makes_sums:
+                block = {v: spare.take(like, last - first, v.size) for v in program.lifted}
+            else:
+                block = dict(zip(program.lifted, _sums(program, tensor_of, first, last)))
             for v, number in sums.items():
                 call.give(("node", number), block[v], first)
             for number, home in kept:
@@ -364,7 +370,8 @@ def _backward(
                 array = written[v]
             call.give(("node", number), array)
     over = {} if again else {d: v for v, d in program.over.items()}
-    parts = {v: Sum(program, v, tensor_of) for v in {c.to: None for c in program.contributions}}
+    joint = {} if memory.zero else _joint(program, layout, like)
+    parts = {v: Sum(program, v, tensor_of, joint) for v in {c.to: None for c in program.contributions}}
     passed: dict[Value, list[Tensor]] = {}  # the gradients of each x of x W + b, block by block
     needed = dict(zip(plan.into, wanted))
     nodes = _Nodes(program, layout, tensor_of, buffers, written)
@@ -382,6 +389,8 @@ def _backward(
         nodes.part, nodes.sums = parts_of, of
         joined = torch.from_numpy(np.flatnonzero(layout.joined[first:last])) if memory.zero else None
         here |= {d: array[first:last] for d, array in deltas.items()}
+        for shared in joint.values():
+            shared.add(nodes, here)
         for total in parts.values():
             total.add(nodes, here, joined)
         back: dict[Value, Tensor] = {}
@@ -392,6 +401,10 @@ def _backward(
         for x, d in back.items():
             passed.setdefault(x, []).append(d)
 
+    if not again:
+        for block in memory.blocks:
+            for array in block:
+                spare.give(array)
     found: list[Tensor | None] = []
     for v in plan.into:
         if v.rows:
@@ -455,11 +468,45 @@ class _Nodes:
         raise AssertionError(f"{v} was not stored")
 
 
+class Joint:
+    """The gradients that one δ gives, in bfloat16: it is read once for all products with it, and for its own sum."""
+
+    def __init__(self, delta: Value, products: list[Contribution], sums: list[Contribution]):
+        self.delta, self.products, self.sums = delta, products, sums
+        self.totals: list[Tensor] | None = None
+
+    def add(self, nodes: _Nodes, deltas: dict[Value, Tensor]) -> None:
+        operands = [nodes.of(c.a) for c in self.products if c.a is not None]
+        self.totals = pairs()(deltas[self.delta], [a if a.stride(-1) == 1 else a.contiguous() for a in operands], self.totals)
+
+    def result(self, c: Contribution) -> Tensor:
+        assert self.totals is not None
+        if c in self.sums:
+            return self.totals[0][: self.delta.size]
+        return cut(self.totals[1 + self.products.index(c)], self.delta.size, c.to.shape[0]).t()
+
+
+def _joint(program: Program, layout: Layout, like: Tensor) -> dict[Value, Joint]:
+    """By δ, where it pays."""
+    if not is_lowered() or like.dtype is not torch.float32 or pairs() is None:
+        return {}
+    found = {}
+    for delta in {c.delta: None for c in program.contributions if len(c.delta.shape) == 1}:
+        among = [c for c in program.contributions if c.delta is delta and c.at is None]
+        products = [c for c in among if c.a is not None and len(c.a.shape) == 1]
+        sums = [c for c in among if c.a is None and c.to.shape == delta.shape]
+        if layout.count(delta.edges) * delta.size * sum(c.to.shape[0] for c in products) >= LARGE:
+            found[delta] = Joint(delta, products, sums)
+    return found
+
+
 class Sum:
     """The gradient of something prepared: its contributions, summed block by block."""
 
-    def __init__(self, program: Program, v: Value, tensor_of: dict[Value, Tensor]):
-        self.contributions = [c for c in program.contributions if c.to is v]
+    def __init__(self, program: Program, v: Value, tensor_of: dict[Value, Tensor], joint: dict[Value, Joint]):
+        everything = [c for c in program.contributions if c.to is v]
+        self.joint = [(j, c) for c in everything if (j := joint.get(c.delta)) and c in (*j.products, *j.sums)]
+        self.contributions = [c for c in everything if all(c is not other for _, other in self.joint)]
         self.states = {leaf for slot in program.plan.before for leaf in slot}
         self.weight = tensor_of[v]
         self.product = WeightGradient(self.weight)
@@ -482,7 +529,8 @@ class Sum:
             self.total = part if self.total is None else self.total + part
 
     def result(self) -> Tensor | None:
-        product = self.product.result()
-        if product is None or self.total is None:
-            return self.total if product is None else product
-        return product + self.total
+        found: Tensor | None = None
+        for part in (self.product.result(), self.total, *(j.result(c) for j, c in self.joint)):
+            if part is not None:
+                found = part if found is None else found + part
+        return found
