@@ -1,6 +1,7 @@
 """The cases of docs/speed.md, measured as `wavefront bench` measures: beside torch.nn, or beside a Python loop over the same cell, as ratios.
 
     python benchmarks/speed.py                       # everything
+    python benchmarks/speed.py --precision bf16 --what LSTM --sizes 64,100,128,256 64,100,256,512
     python benchmarks/speed.py --what LSTM GRU --sizes 32,100,64,128 --runs 9 --json speed.json   # these cases, anew, in a file of others
 
 For each case: the fastest time of training (forward and backward, no gradient of the input) and of inference; how many times faster that is than
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from record import about, keep, read
-from wavefront.app.bench import SIZES, Case, Result, bench
+from wavefront.app.bench import PRECISIONS, SIZES, Case, Result, bench
 from wavefront.app.bench.case import Size
 
 USERS = Path(__file__).with_name("users_cells.py")
@@ -31,14 +32,15 @@ CELLS = {
 TORCHS = {"LSTM": "torch.nn.LSTM", "GRU": "torch.nn.GRU", "Elman": "torch.nn.RNN"}  # the others are measured against the loop
 
 
-def measure(what: str, size: str, runs: int) -> dict[str, Any]:
+def measure(what: str, size: str, precision: str, runs: int) -> dict[str, Any]:
     results: dict[str, Result] = {
-        r.what: r for r in bench([Case(CELLS[what], Size.read(size))], ("train", "infer"), runs, beside=("torch.nn", "loop"))
+        r.what: r for r in bench([Case(CELLS[what], Size.read(size), precision)], ("train", "infer"), runs, beside=("torch.nn", "loop"))
     }
     other = "torch.nn" if what in TORCHS else "loop"
     return {
         "what": what,
         "size": size,
+        "precision": precision,
         "against": TORCHS.get(what, "the same cell in a Python loop"),
         "train": results["train"].faster[other],
         "infer": results["infer"].faster[other],
@@ -61,6 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--what", nargs="*", default=list(CELLS), choices=list(CELLS))
     parser.add_argument("--sizes", nargs="*", default=list(SIZES), help="B,T,D,H")
+    parser.add_argument("--precision", default="float32", choices=PRECISIONS, help="Wavefront's; the other stays in float32")
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     options = parser.parse_args()
@@ -69,12 +72,12 @@ def main() -> None:
         f"{says['machine']}\n{'':16}{'B, T, D, H':18}{'train, ms':>10}{'times':>7}{'infer, ms':>11}{'times':>7}"
         f"{'of product':>12}{'first, s':>10}  against"
     )
-    measured = {(what, size) for what in options.what for size in options.sizes}
+    measured = {(what, size, options.precision) for what in options.what for size in options.sizes}
     before = read(options.json).get("results", []) if options.json else []
-    results = [r for r in before if (r["what"], r["size"]) not in measured]
+    results = [r for r in before if (r["what"], r["size"], r["precision"]) not in measured]
     for what in options.what:
         for size in options.sizes:
-            r = measure(what, size, options.runs)
+            r = measure(what, size, options.precision, options.runs)
             t = r["fastest, ms"]
             print(
                 f"{what:16}{size:18}{t['train']:10.2f}{r['train']:7.2f}{t['infer']:11.2f}{r['infer']:7.2f}{r['of product']:12.2f}"
@@ -86,8 +89,9 @@ def main() -> None:
                 keep(options.json, says | {"results": sorted(results, key=_place)})
 
 
-def _place(result: dict[str, Any]) -> tuple[int, int]:
-    return list(CELLS).index(result["what"]), SIZES.index(result["size"]) if result["size"] in SIZES else len(SIZES)
+def _place(result: dict[str, Any]) -> tuple[int, int, int]:
+    size = SIZES.index(result["size"]) if result["size"] in SIZES else len(SIZES)
+    return PRECISIONS.index(result["precision"]), list(CELLS).index(result["what"]), size
 
 
 if __name__ == "__main__":

@@ -5,11 +5,13 @@ import time
 from dataclasses import dataclass
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from wavefront.app import bench
 from wavefront.app.bench.case import Size
 from wavefront.app.bench.measure import _arithmetic
+from wavefront.app.bench.rivals import contenders
 from wavefront.app.cli import app
 from wavefront.errors import SettingsError
 
@@ -49,6 +51,17 @@ def test_what_is_short_is_run_until_the_seconds_are_spent_and_only_beside_those_
     (infer,) = bench.bench([bench.Case("elman", TINY)], ["infer"], runs=1, beside=["loop"], seconds=0.3)
     assert time.perf_counter() - begun > 0.3
     assert list(infer.faster) == ["loop"]
+
+
+def test_in_mixed_precision_wavefront_alone_is():
+    size = Size(32, 8, 32, 64)
+    full, low = (contenders(bench.Case("lstm", size, precision), ["torch.nn"]) for precision in bench.PRECISIONS)
+    exact, near = (rivals["wavefront"]["infer"]()[0] for rivals in (full, low))
+    assert 0 < (near - exact).abs().max() < 0.02
+    assert torch.equal(full["torch.nn"]["infer"]()[0], low["torch.nn"]["infer"]()[0])
+    (measured,) = bench.bench([bench.Case("lstm", TINY, "bf16")], ["train"], runs=1, beside=["loop"], seconds=0)
+    assert "train bf16" in bench.table([measured])
+    assert run("lstm", "--precision", "half").exit_code == 2
 
 
 def test_the_arithmetic_is_what_an_lstm_needs():

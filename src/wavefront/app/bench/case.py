@@ -12,9 +12,10 @@ from wavefront.cell import Cell
 from wavefront.errors import SettingsError
 from wavefront.tasks.task import cell_maker
 
-__all__ = ["SIZES", "Case", "Size", "find_cell"]
+__all__ = ["PRECISIONS", "SIZES", "Case", "Size", "find_cell"]
 
 SIZES = ("32,100,64,128", "64,100,128,256", "64,100,256,512", "16,200,32,64", "1,500,64,128")
+PRECISIONS = ("float32", "bf16")
 
 
 class Size(NamedTuple):
@@ -41,10 +42,11 @@ class Size(NamedTuple):
 
 
 class Case(NamedTuple):
-    """A cell by its name, as `find_cell` takes it, at a size."""
+    """A cell by its name, as `find_cell` takes it, at a size; Wavefront's precision, while all others stay in float32."""
 
     cell: str
     size: Size
+    precision: str = "float32"
 
     def make(self) -> Cell:
         return find_cell(self.cell)(self.size.D, self.size.H)

@@ -26,6 +26,7 @@ PAUSE = 0.003  # seconds: the threads of whoever ran before have stopped to wait
 class Result(NamedTuple):
     """One case and one way of running it.
 
+    precision        of Wavefront; everybody else, and the product, stay in float32
     fastest, median  milliseconds, by contender, and of one product of the same shape, [T·B, D] @ [D, gates·H]
     faster           how many times faster Wavefront is than each of the others, by the fastest runs
     of_product       Wavefront's share of the rate of that product, counting the arithmetic that is needed (no gradient of the input);
@@ -35,6 +36,7 @@ class Result(NamedTuple):
 
     cell: str
     size: str
+    precision: str
     what: str
     fastest: dict[str, float]
     median: dict[str, float]
@@ -65,6 +67,7 @@ def bench(
             yield Result(
                 cell=case.cell,
                 size=str(case.size),
+                precision=case.precision,
                 what=way,
                 fastest=fastest,
                 median={name: statistics.median(each) for name, each in times.items()},

@@ -23,14 +23,14 @@ def peak(case: Case) -> dict[str, float]:
     whose = ["imports", "wavefront", *(["torch.nn"] if case.cell.lower() in TORCH else [])]
     found = {}
     for name in whose:
-        command = [sys.executable, "-m", "wavefront.app.bench.memory", case.cell, str(case.size), name]
+        command = [sys.executable, "-m", "wavefront.app.bench.memory", case.cell, str(case.size), case.precision, name]
         found[name] = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return found
 
 
 def _train(case: Case, whose: str) -> float:
     if whose != "imports":
-        net = torch_net(case) if whose == "torch.nn" else Recurrent(case.make())
+        net = torch_net(case) if whose == "torch.nn" else Recurrent(case.make(), precision=case.precision)
         x = torch.randn(case.size.B, case.size.T, case.size.D)
         for _ in range(ROUNDS):
             net(x)[0].sum().backward()
@@ -47,5 +47,5 @@ def _highest() -> float:
 
 
 if __name__ == "__main__":
-    cell, size, whose = sys.argv[1:]
-    print(_train(Case(cell, Size.read(size)), whose))
+    cell, size, precision, whose = sys.argv[1:]
+    print(_train(Case(cell, Size.read(size), precision), whose))

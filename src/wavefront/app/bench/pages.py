@@ -20,7 +20,8 @@ def table(results: Sequence[Result], memory: dict[tuple[str, str], dict[str, flo
     for r in results:
         times = [f"{r.faster[name]:.2f}" if name in r.faster else "-" for name in others]
         share = "-" if r.of_product is None else f"{r.of_product:.2f}"
-        rows.append([r.cell.rpartition(":")[2], r.size, r.what, f"{r.fastest['wavefront']:.3g}", *times, share, f"{r.first:.2f} s"])
+        what = r.what if r.precision == "float32" else f"{r.what} {r.precision}"
+        rows.append([r.cell.rpartition(":")[2], r.size, what, f"{r.fastest['wavefront']:.3g}", *times, share, f"{r.first:.2f} s"])
     text = text_table(head, rows)
     if memory:
         names = list(dict.fromkeys(name for peaks in memory.values() for name in peaks))

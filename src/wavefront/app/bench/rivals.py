@@ -31,7 +31,7 @@ def contenders(case: Case, beside: Collection[str] | None = None) -> dict[str, R
     size, name = case.size, case.cell.lower()
     x = torch.randn(size.B, size.T, size.D)
     cell = case.make()
-    makers: dict[str, Callable[[], Rival]] = {"wavefront": lambda: _ours(cell, x), "loop": lambda: _loop(cell, x)}
+    makers: dict[str, Callable[[], Rival]] = {"wavefront": lambda: _ours(cell, x, case.precision), "loop": lambda: _loop(cell, x)}
     if name in TORCH:
         makers["torch.nn"] = lambda: _torch(case, x)
     kind = _torchrecurrent(name)
@@ -69,8 +69,8 @@ def _stepping(step: Callable[[Any, Tensor], Any], state: Any, x: Tensor) -> Call
     return one
 
 
-def _ours(cell: Cell, x: Tensor) -> Rival:
-    net = Recurrent(cell)
+def _ours(cell: Cell, x: Tensor, precision: str) -> Rival:
+    net = Recurrent(cell, precision=None if precision == "float32" else precision)
     return _module(net, x) | {"step": _stepping(net.step, cell.initial_state(len(x)), x[:, 0].contiguous())}
 
 

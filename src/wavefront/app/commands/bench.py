@@ -27,6 +27,7 @@ def bench(
             metavar="NAMES", help="Which of torch.nn, loop, torchrecurrent, flax and keras, with commas.  [default: what is installed]"
         ),
     ] = None,
+    precision: Annotated[str, typer.Option(metavar="float32|bf16", help="Wavefront's; all others stay in float32.")] = "float32",
     runs: Annotated[int, typer.Option(min=1, help="Runs of each, in turn, at least.")] = 7,
     seconds: Annotated[float, typer.Option(min=0, help="Of what is short more runs, until as many seconds are spent.")] = 0.5,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch and of Wavefront.  [default: torch's]")] = None,
@@ -44,19 +45,23 @@ def bench(
     Examples:
       wavefront bench
       wavefront bench gru mgu --size 32,100,64,128 --plot speed.png
+      wavefront bench lstm --precision bf16 --size 64,100,256,512 --what train,infer
       wavefront bench mine.py:Mine --what train --memory --json > mine.json
     """
     import torch
 
     from wavefront.app import bench as speed
     from wavefront.app.bench.case import Size
+    from wavefront.errors import SettingsError
 
     ways = _named("--what", what, speed.WHAT)
+    if precision not in speed.PRECISIONS:
+        raise SettingsError(f"--precision takes {' or '.join(speed.PRECISIONS)}; got {precision!r}.")
     others = None if beside is None else _named("--beside", beside, speed.RIVALS)
     if threads:
         torch.set_num_threads(threads)
     sizes = [Size.read(text) for text in size or speed.SIZES]
-    cases = [speed.Case(cell, one) for cell in cells or ["lstm", "gru", "elman"] for one in sizes]
+    cases = [speed.Case(cell, one, precision) for cell in cells or ["lstm", "gru", "elman"] for one in sizes]
     for case in cases:
         case.make()  # a name that is none is said before the first is measured
     results = []
