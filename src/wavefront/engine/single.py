@@ -207,24 +207,28 @@ class Single:
             self.kernel = step.kernels[key]
         fixed = self.kernel.fixed
         evaluate(fixed, known, self.like, 1)
-        self.homes = tuple({id(p): p for p in self.parameters.values()}.values())
-        self.lie = [_lie(home) for home in self.homes]
+        homes = list({id(p): p for p in self.parameters.values()}.values())
+        self.lie = [_lie(home) for home in homes]
         self.anew: list[Value] = []
         self.steps: dict[int, int] = {}
         for name, values in (("weight", step.weights), ("fixed", fixed)):
             for n, v in enumerate(values):
                 tensor = known[v]
-                number = next((n for n, home in enumerate(self.homes) if _shares(tensor, home)), None)
+                if not any(a.kind == "input" for a in order([v])):  # the same for ever
+                    tensor = self._laid(v, tensor)
+                    homes.append(tensor)
+                number = next((n for n, home in enumerate(homes) if _shares(tensor, home)), None)
                 lies = 1 in tensor.stride() if name == "weight" else tensor.is_contiguous()
                 if number is None or not lies:
                     self.places.append(f"a[{len(self.anew)}].data_ptr()")
                     self.anew.append(v)
                     tensor = self._laid(v, tensor)
                 else:
-                    offset = tensor.data_ptr() - self.homes[number].data_ptr()
+                    offset = tensor.data_ptr() - homes[number].data_ptr()
                     self.places.append(f"p{number}.data_ptr()" + (f" + {offset}" if offset else ""))
                 if name == "weight":
                     self.steps[self.kernel.place["step", n]] = tensor.stride(1 if self.along[v] else 0)
+        self.homes = tuple(homes)
 
     def _laid(self, v: Value, tensor: Tensor) -> Tensor:
         return tensor.t().contiguous().t() if self.along.get(v) else tensor.contiguous()

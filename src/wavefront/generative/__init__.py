@@ -7,7 +7,7 @@ from wavefront.generative.continuous import Gaussian, GaussianMixture, StudentT
 from wavefront.generative.copying import Copying
 from wavefront.generative.counts import NegativeBinomial
 from wavefront.generative.ctc import CTC
-from wavefront.generative.decoding import Limits, greedy, sample, stream, truncated
+from wavefront.generative.decoding import Limits, greedy, sample, truncated
 from wavefront.generative.ending import Ending, EndSymbol, GivenLength, Halting, Length
 from wavefront.generative.filling import Fillings, fill_by_sampling, fill_exactly
 from wavefront.generative.forcing import SCHEDULES, coins, every
@@ -16,6 +16,7 @@ from wavefront.generative.markov import Markov
 from wavefront.generative.output import Output
 from wavefront.generative.output_to_hidden import OutputToHidden
 from wavefront.generative.smoothing import smoothed_loss
+from wavefront.generative.streaming import stream
 from wavefront.generative.symbols import AdaptiveCategorical, Categorical
 from wavefront.generative.transcriber import Read, Transcriber
 from wavefront.generative.transducer import Transducer

@@ -178,20 +178,30 @@ class Autoregressive(nn.Module):
         w, o = self.step(w, x, context)
         return w, self.ending.next(self._symbols().given(context), o, w.left)  # type: ignore[arg-type]
 
-    def endless(self, w: Writing) -> bool:
-        """Whether nothing that a step is given, or that may come next, depends on how many steps are done or remain: a stream."""
-        counts = self.inputs or self.time_index is not None or _phases(self.network) > 1
-        return not counts and type(self.ending) is GivenLength and bool((w.left > ENDLESS // 2).all())
+    def counts(self, w: Writing) -> bool:
+        """Whether what a step is given, or what may come next, depends on how many steps are done or remain: if not, this is a stream."""
+        known = type(self.ending) is GivenLength and not bool((w.left > ENDLESS // 2).all())
+        counted = self.inputs or self.time_index is not None or _phases(self.network) > 1
+        return bool(counted) or known or type(self.ending) not in (GivenLength, EndSymbol)
 
     def next_of_stream(self, w: Writing, context: Any = None) -> tuple[Writing, Tensor]:
-        """As `next`, of a stream beyond its first step: steps are no longer counted, nor is an end among the choices."""
+        """As `next`, of a stream beyond its first step: steps are no longer counted, nor is an end other than a symbol among the choices."""
         inner, o = self.network.step(w.inner, self._read(w.last), context=self._context(context))
         return w._replace(inner=inner), self._symbols().given(context).log_probs(o)  # type: ignore[operator]
+
+    def vectors(self, w: Writing) -> Tensor:
+        """What the network reads in its next step, [N, network inputs], where that is nothing beside what was written."""
+        return self._vectors(w.last, w.place, w.left, None)
+
+    @property
+    def symbols(self) -> int:
+        """How many symbols it writes."""
+        return self._symbols().symbols
 
     @property
     def end(self) -> int:
         """The number of the end among the choices of `next`."""
-        return self.ending.end(self._symbols().symbols)
+        return self.ending.end(self.symbols)
 
     def _symbols(self) -> SymbolOutput:
         if not isinstance(self.output, SymbolOutput):

@@ -1,8 +1,8 @@
-"""Symbols out of a network that writes: the most probable at each step, or drawn; a batch at once, or one row as a stream."""
+"""Symbols out of a network that writes: the most probable at each step, or drawn; a batch at once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +13,7 @@ from wavefront.generative.autoregressive import Autoregressive, Sample, Writing
 from wavefront.generative.ending import ENDLESS
 from wavefront.generative.symbols import draw_symbols
 
-__all__ = ["Limits", "greedy", "sample", "stream", "truncated"]
+__all__ = ["NEVER", "Limits", "greedy", "sample", "truncated"]
 
 NEVER = float("-inf")
 
@@ -158,47 +158,3 @@ def start(model: Autoregressive, rows: int, lengths: Any, x: Tensor | None, cont
     if len(w.left) and int(w.left.max()) > ENDLESS // 2:
         raise SettingsError("Nothing says where this ends: give lengths=, how many symbols to write.")
     return w, log_p
-
-
-@torch.no_grad()
-def stream(
-    model: Autoregressive,
-    prompt: Tensor | None = None,
-    *,
-    temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    without: tuple[int, ...] = (),
-    context: Any = None,
-    state: Any = None,
-) -> Iterator[int]:
-    """Symbols one by one, as they are written, until the end: constant time and memory for each.
-
-    prompt       [T], read first
-    temperature  0 takes the most probable; top_k, top_p as in `truncated`
-    without      symbols that are never written
-    state        of the network, or a `Writing` to go on from
-    """
-    w, _ = model.open(1, None, None, context, state)
-    if prompt is not None and len(prompt):
-        _, w = model.run(prompt[None], context=context, state=w)
-    if temperature:
-        truncated(torch.zeros(1), temperature, top_k, top_p)
-    following: Callable[..., tuple[Writing, Tensor]] = model.next
-    endless, end, chosen = model.endless(w), model.end, temperature != 1 or top_k > 0 or top_p < 1
-    while True:
-        w, log_p = following(w, context=context)
-        if without:
-            log_p[:, without] = NEVER
-        if temperature:
-            if chosen:
-                log_p = truncated(log_p, temperature, top_k, top_p)
-            # Gumbel's maximum: log p + g is largest for a symbol with probability p, in the fewest operations  [Gumbel 1954]
-            log_p = log_p - torch.empty_like(log_p).exponential_().log_()
-        symbol = log_p.argmax(-1)
-        number = int(symbol)
-        if number == end:
-            return
-        w = w._replace(last=symbol) if endless else model.write(w, symbol)
-        following = model.next_of_stream if endless else model.next
-        yield number
