@@ -8,6 +8,7 @@ import pytest
 
 from app.small import SMALL, write_reviews
 from wavefront.app import charts
+from wavefront.app.branches import branches
 from wavefront.app.charts import Line
 from wavefront.app.fitting import fit
 from wavefront.app.report import write_report
@@ -123,12 +124,27 @@ def test_bars_are_as_high_as_their_values():
     assert charts.bars([], [], "n") == ""
 
 
+def test_a_tree_has_its_words_in_order_and_what_is_wrong_is_marked():
+    svg = drawn(branches([2, 2, 4, 4, -1], ["a", "<b>", None, "c", None], ["0", "1", "1", "0", "1"], ["0", "0", "1", None, "1"]))
+    said = {text.text: text for text in svg.iter("text") if text.get("class") == "middle word"}
+    x, y = ({word: float(text.get(axis)) for word, text in said.items()} for axis in "xy")
+    assert sorted(said, key=x.get) == ["a", "<b>", "c"]
+    assert y["a"] == y["<b>"] > y["c"]
+    wrong = [text for text in svg.iter("text") if text.get("class") == "middle wrong"]
+    assert [(text.text, text[0].text) for text in wrong] == [("1", "not 0")]
+    assert len(list(svg.iter("line"))) == 4
+    assert len(list(drawn(branches([2, 2, -1], ["a", "b", None], [None] * 3)).iter("circle"))) == 1
+    deep = branches([*range(1, 3000), -1], ["w", *[None] * 2999], [None] * 3000)
+    assert len(list(drawn(deep).iter("line"))) == 2999
+
+
 def test_a_confusion_shades_by_the_share_of_the_row():
     svg = drawn(charts.confusion(["a", "b"], [[9, 0], [2, 2]]))
     cells = [rect for rect in svg.iter("rect") if rect.get("class") in ("right", "wrong")]
     assert [cell.get("class") for cell in cells] == ["right", "wrong", "wrong", "right"]
     assert [float(cell.get("opacity")) for cell in cells] == pytest.approx([1, 0, 0.5**0.5, 0.5**0.5], abs=1e-3)
     assert charts.confusion([], []) == ""
+    assert not any("rotate" in text.get("transform", "") for text in svg.iter("text"))  # < on its side would be another label
     drawn(charts.confusion([f"label {k}" for k in range(30)], np.eye(30, dtype=int).tolist()))
 
 

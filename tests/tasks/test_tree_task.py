@@ -217,7 +217,8 @@ def test_predictions_are_written_in_brackets_and_drawn_with_the_label_at_each_no
         task.collate([task.encode(row | {"tree": "(a c)"}) | {"target": task.encode({"tree": "a"})["labels"][0] * 0}]), [prediction], 0.0, 1
     )
     drawn = next(figure for figure in task.figures(meter) if figure.kind == "trees").data["rows"]
-    assert drawn == [{"text": "1\n├─ 0 a\n└─ 1 <unknown>", "gold": "0", "predicted": "1", "right": False}]
+    tree = {"parent": [2, 2, -1], "words": ["a", "<unknown>", None], "labels": ["0", "1", "1"], "gold": [None] * 3}
+    assert drawn == [{"trees": [tree], "gold": "0", "predicted": "1", "right": False}]
 
 
 def test_two_trees_of_an_example_come_back():
@@ -235,7 +236,7 @@ def test_from_files_to_trees_that_are_drawn_in_the_terminal_and_in_the_report(tm
     run = fit(tmp_path, task="tree", out=tmp_path / "run", epochs=1, quiet=True, set={"network.units": 8})
     assert {"accuracy_root", "accuracy_nodes", "accuracy_by_size", "loss", "examples"} == set(run.metrics["test"])
     assert set(run.metrics["baselines"]) == {"most frequent label", "bag of words"}
-    assert "├─" in (tmp_path / "run/report.html").read_text()
+    assert 'class="branch"' in (tmp_path / "run/report.html").read_text()
     capsys.readouterr()
     for arguments, lines in (([], 1), (["--explain"], 5)):
         sys.argv = ["wavefront", "predict", str(tmp_path / "run"), str(tmp_path / "one.txt"), *arguments]
@@ -310,7 +311,8 @@ def test_trees_that_are_found_are_drawn(merges, pair):
         assert written[0] == prediction["label"]
     meter = task.meter()
     meter.add(batch, predictions, 0.0, 2)
-    assert [len(shown["text"].splitlines()) for shown in meter.shown] == ([8, 6] if pair else [5, 5])
+    assert [sum(len(tree["parent"]) for tree in shown["trees"]) for shown in meter.shown] == ([8, 6] if pair else [5, 5])
+    assert all(tree["gold"] is None for shown in meter.shown for tree in shown["trees"])  # the true labels are of other nodes
 
 
 def test_merges_by_score_need_binary_trees_to_learn_from():

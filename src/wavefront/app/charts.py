@@ -105,14 +105,19 @@ def confusion(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
         return ""
     cell = 44 if n <= 8 else 30 if n <= 16 else 22
     shown = [label if len(label) <= 14 else label[:13] + "…" for label in map(str, labels)]
-    side = 10 + 7 * max(map(len, shown))
+    longest = max(map(len, shown))
+    upright = 7 * longest < cell  # < on its side is another label, ^
+    side = 10 + 7 * max(2, longest)
     size = side + n * cell + 8
     body = []
     for row, (label, values) in enumerate(zip(shown, counts)):
         total, y = sum(values) or 1, side + row * cell
         body.append(f'<text class="tick end" x="{side - 6}" y="{y + cell / 2 + 4:.0f}">{escape(label)}</text>')
-        x_head, y_head = side + row * cell + cell / 2 + 4, side - 6
-        body.append(f'<text class="tick" transform="translate({x_head:.0f} {y_head}) rotate(-90)">{escape(label)}</text>')
+        middle, y_head = side + row * cell + cell / 2, side - 6
+        if upright:
+            body.append(f'<text class="tick middle" x="{middle:.0f}" y="{y_head}">{escape(label)}</text>')
+        else:
+            body.append(f'<text class="tick" transform="translate({middle + 4:.0f} {y_head}) rotate(-90)">{escape(label)}</text>')
         for column, value in enumerate(values):
             x, share = side + column * cell, value / total
             kind = "right" if row == column else "wrong"

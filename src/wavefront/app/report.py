@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wavefront.app.alignment import alignment
+from wavefront.app.branches import branches
 from wavefront.app.charts import Line, bars, confusion, lines, points
 from wavefront.app.fan import fan
 from wavefront.app.text import columns_of, duration, number
@@ -45,6 +46,8 @@ th, td { text-align: right; padding: .34rem .7rem; border-bottom: 1px solid var(
 th { color: var(--soft); font-weight: 500; font-size: .88rem; } th:first-child, td:first-child { text-align: left; padding-left: 0; }
 .plain th, .plain td { text-align: left; } tr.beat td { color: var(--soft); }
 svg { width: 100%; height: auto; display: block; font: 11px system-ui, sans-serif; } svg.square { margin: 0 auto 0 0; }
+.trees { display: flex; gap: 2.5rem; align-items: flex-start; } .trees svg { flex: none; margin: .4rem 0; }
+.word { fill: var(--ink); } .branch { stroke: var(--soft); opacity: .55; }
 .rule { stroke: var(--rule); stroke-width: 1; }
 .same { stroke: var(--soft); stroke-dasharray: 3 4; } .tick { fill: var(--soft); } .axis { fill: var(--soft); } .end { text-anchor: end; }
 .middle, .value, .count { text-anchor: middle; } .value { fill: var(--soft); paint-order: stroke; stroke: var(--page); stroke-width: 4; }
@@ -161,10 +164,10 @@ def _figure(figure: Figure, split: str) -> str:
         drawn = f"<pre>{_safe(data['text'])}</pre>"
     elif figure.kind == "trees":
         drawn = "".join(
-            f'<div class=example><pre>{_safe(row["text"])}</pre><p class="said{"" if row["right"] else " bad"}"><b>{_safe(row["predicted"])}</b>'
+            f'<div class="example wide"><p class="said{"" if row["right"] else " bad"}"><b>{_safe(row["predicted"])}</b>'
             + ("" if row["right"] else f", not {_safe(row['gold'])}")
-            + "</p></div>"
-            for row in data["rows"]
+            + f"</p><div class=trees>{''.join(branches(**tree) for tree in row['trees'])}</div></div>"
+            for row in sorted(data["rows"], key=lambda row: row["right"])
         )
     else:
         raise ValueError(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from wavefront.tasks.metrics import Confusion
-from wavefront.tasks.task import Batch, Figure, Meter, Prediction, confusion_figure
+from wavefront.tasks.task import Batch, Example, Figure, Meter, Prediction, confusion_figure
 
 if TYPE_CHECKING:
     from wavefront.tasks.tree.task import Tree
@@ -41,14 +41,24 @@ class TreeMeter(Meter):
             self.sizes[size][1] += 1
             short = int((example["symbols"] > 0).sum()) <= self.LONGEST
             if short and sum(shown["right"] == right for shown in self.shown) < self.SHOWN:
-                text = "\n".join(tree.drawn() for tree in self.task.decoded(example, prediction))
-                self.shown.append({"text": text, "gold": true, "predicted": prediction["label"], "right": right})
+                self.shown.append(self._shown(example, prediction) | {"gold": true, "predicted": prediction["label"], "right": right})
             if "positive" in prediction and true in SENTIMENT and true != "2":
                 self.binary.add(["+" if true > "2" else "-"], ["+" if prediction["positive"] > 0.5 else "-"])
             if "labels" in prediction and "parent" not in prediction:  # of the nodes that were given
                 for wanted, found in zip(example["labels"].tolist(), prediction["labels"]):
                     self.nodes[0] += wanted != -2 and self.names[wanted] == found
                     self.nodes[1] += wanted != -2
+
+    def _shown(self, example: Example, prediction: Prediction) -> dict[str, Any]:
+        """The trees of an example with the labels that they were given, and the true ones where these are of the same nodes."""
+        trees = self.task.decoded(example, prediction)
+        true = [tree.labels for tree in self.task.decoded(example)]
+        same = "labels" in prediction and "parent" not in prediction
+        drawn = [
+            {"parent": tree.parent, "words": tree.words, "labels": tree.labels, "gold": gold if same else None}
+            for tree, gold in zip(trees, true)
+        ]
+        return {"trees": drawn}
 
     def scores(self) -> dict[str, Any]:
         found: dict[str, Any] = {self.task.metric: self.roots.accuracy}
