@@ -15,7 +15,7 @@ import llvmlite.ir as ir
 from wavefront.engine.backends.compiled.emit import I32, I64, PTR, Code
 from wavefront.engine.backends.compiled.kernel import Kernel
 from wavefront.engine.backends.compiled.schedule import Group, Place, Schedule, base
-from wavefront.engine.graph import PRODUCTS, Unsupported, Value, needed
+from wavefront.engine.graph import ELEMENTWISE, PRODUCTS, Unsupported, Value, needed
 
 __all__ = ["SingleKernel", "schedule_of"]
 
@@ -270,9 +270,14 @@ def _totals(results: list[Value]) -> dict[Value, Value]:
 
 
 def _fixed(results: list[Value], sources: dict[Value, Place]) -> list[Value]:
-    """Prepared vectors that are read beside those of products."""
+    """Prepared values that are read beside the matrices of products. What is made of them element by element, such as the sum of two biases, is
+    made where it is needed: to make it in torch before each step would take as long as the step."""
     found: dict[Value, None] = {}
-    for v in needed(results, sources, rows_only=True):
-        if v.rows and v.kind not in PRODUCTS:
-            found.update((a, None) for a in v.args if not a.rows and a.kind != "const")
+    todo = [a for v in needed(results, sources, rows_only=True) if v.rows and v.kind not in PRODUCTS for a in v.args if not a.rows]
+    while todo:
+        v = todo.pop(0)
+        if v.kind in ELEMENTWISE:
+            todo += v.args
+        elif v.kind != "const":
+            found[v] = None
     return list(found)
