@@ -142,6 +142,11 @@ class Layout:
             return np.asarray((self._codes >= 0).any(1))
         return np.bincount(self.owner[self._codes[:, 0] >= 0], minlength=self.nodes) > 0
 
+    @cached_property
+    def starting(self) -> int:
+        """How many are not joined."""
+        return self.nodes - int(self.joined.sum())
+
     def joining(self, threads: int) -> np.ndarray:
         """Of each front of each slice, how many of its nodes there are to the last one that is joined."""
         if threads not in self._joining:

@@ -32,7 +32,7 @@ BLOCK, READ_ONCE = (
 )  # bytes of x W + b before the loop passes over them; the second where nothing is stored: still in a cache then
 ROWS = 6  # of a front, for each thread, from which products x W + b are made in the loop, where nothing of them is stored
 WEIGHTS = 1 << 22  # numbers of such a W
-MANY = 8  # one of so many nodes
+MANY = 8  # nodes, of which one starts from what is given: from there on it pays to see whether that is zero
 SMALL = 2_000_000  # additions and multiplications below which a second thread costs more than it brings: some ten microseconds of work
 
 
@@ -234,7 +234,7 @@ def _sums(program: Program, tensor_of: dict[Value, Tensor], first: int, last: in
 def _zero(layout: Layout, starts: Sequence[Tensor]) -> bool:
     """Whether it starts from zeros: products of these need not be made. Looked at where many nodes have none before them, as half of a binary
     tree."""
-    return MANY * layout.joined.sum() < layout.nodes * (MANY - 1) and not any(bool(start.any()) for start in starts)
+    return MANY * layout.starting > layout.nodes and not any(bool(start.any()) for start in starts)
 
 
 def _forward(
