@@ -129,15 +129,17 @@ def test_machines_without_bfloat16_keep_the_loop_in_float32(monkeypatch):
 
 
 @LOW
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("rows", "columns", "others"), [(1, 1, (1,)), (7, 3, (5, 70)), (300, 40, (64,)), (513, 29, (129, 16))])
-def test_products_over_pairs_of_rows(rows, columns, others):
+def test_products_over_pairs_of_rows(rows, columns, others, kind):
     """Of exact pairs of bfloat16 the sums are as exact as float32 is, whatever the sizes, and are added to what was there."""
     torch.manual_seed(0)
     d, *xs = (torch.randn(rows, 2 * k)[:, :k] for k in (columns, *others))
+    d = d.to(kind)
     first = contract_pairs(d, xs)
     for times in (1, 2):
         total, *found = first if times == 1 else contract_pairs(d, xs, first)
-        torch.testing.assert_close(total[:columns], times * d.sum(0), rtol=1e-5, atol=1e-4)
+        torch.testing.assert_close(total[:columns], times * d.float().sum(0), rtol=1e-5, atol=1e-4)
         for out, x in zip(found, xs):
             exact = d.bfloat16().double().t() @ x.bfloat16().double()
             torch.testing.assert_close(out[:columns, : x.shape[1]].double(), times * exact, rtol=1e-5, atol=1e-4)

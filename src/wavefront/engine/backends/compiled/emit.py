@@ -15,7 +15,7 @@ import llvmlite.ir as ir
 
 __all__ = ["Code"]
 
-I64, I32, I1 = ir.IntType(64), ir.IntType(32), ir.IntType(1)
+I64, I32, I16, I1 = (ir.IntType(bits) for bits in (64, 32, 16, 1))
 PTR = ir.PointerType()
 FUSE = ("contract",)
 
@@ -198,9 +198,18 @@ class Code:
         return self.b.fptrunc(v, ir.VectorType(BFloat(), self.width))
 
     def paired(self, a: Any, b: Any) -> Any:
-        """a₀ b₀ a₁ b₁ …, as bfloat16."""
+        """a₀ b₀ a₁ b₁ …, of as many bfloat16 as a vector has lanes."""
         order = [k // 2 + k % 2 * self.width for k in range(2 * self.width)]
-        return self.b.shuffle_vector(self.halved(a), self.halved(b), ir.Constant(ir.VectorType(I32, 2 * self.width), order))
+        return self.b.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, 2 * self.width), order))
+
+    def widened(self, v: Any) -> Any:
+        """bfloat16, taken as whole numbers of 16 bits, as float32."""
+        return self.b.bitcast(self.b.shl(self.b.zext(v, self.VI), self.isplat(16)), self.V)
+
+    def store_halved(self, value: Any, pointer: Any, lanes: int) -> None:
+        kind = ir.VectorType(BFloat(), self.width)
+        f = self.intrinsic("llvm.masked.store", ir.VoidType(), [kind, PTR, self.VB], f".v{self.width}bf16.p0")
+        self.b.call(f, [self.halved(value), pointer, self.mask(lanes)])
 
     def dot(self, a: Any, b: Any, c: Any) -> Any:
         """c + a₀ b₀ + a₁ b₁ in each lane, of which a and b hold two bfloat16."""

@@ -13,12 +13,12 @@ sequences, trees and grids are the same to it.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import llvmlite.ir as ir
 
-from wavefront.engine.backends.compiled.emit import I64, PTR, Code
+from wavefront.engine.backends.compiled.emit import I16, I64, PTR, Code
 from wavefront.engine.backends.compiled.native import compile_module, host_bytes, optimised
 from wavefront.engine.backends.compiled.packing import Pack, Packing
 from wavefront.engine.backends.compiled.schedule import Group, Item, Place, Schedule, base, contiguous
@@ -48,10 +48,11 @@ class Kernel:
         reverse: bool,
         clear: tuple[int, ...] = (),
         low: bool = False,
+        halves: Collection[Place] = (),
     ):
         """sizes: the vector size of each place, by (kind, number); clear: parts whose gradient is set to zero once a front is done with it;
-        low: products take bfloat16 and sum in float32."""
-        self.low = low
+        low: products take bfloat16 and sum in float32; halves: places of vectors in bfloat16, which are written for products alone."""
+        self.low, self.halves = low, halves
         self.schedule, self.slots, self.reverse, self.clear = schedule, slots, reverse, clear
         self.sizes = sizes | {(p.kind, p.number): v.size for v, p in schedule.places.items() if p.kind.endswith("scratch")}
         self.width = host_bytes() // (8 if double else 4)
@@ -179,7 +180,7 @@ class Kernel:
                 array, row = ("acc", place.number), self._index("acc before", node, self.slots, place.slot)
             case _:
                 raise AssertionError(place)
-        return c.at(self._pointer(array), c.add(c.mul(row, size), c.i64(offset)))
+        return c.at(self._pointer(array), c.add(c.mul(row, size), c.i64(offset)), I16 if place in self.halves else None)
 
     def _index(self, key: Any, node: Any, columns: int, column: int) -> Any:
         c = self.c
@@ -283,6 +284,9 @@ class Kernel:
         line = line[0], line[1] + item.offset
         pointer = self._memory(item.place, line)
         self._touch(item.place, line, write=True)
+        if item.place in self.halves:
+            c.store_halved(value, pointer, self._lanes)
+            return
         step = dict(line[0]).get("u", 1)
         if step != 1 and self._lanes > 1:
             for k in range(self._lanes):
@@ -300,7 +304,7 @@ class Kernel:
         c = self.c
         pointer = self._pointer_of(place, self._i, line[1])
         for name, coefficient in line[0]:
-            pointer = c.at(pointer, c.mul(self.vars[name], coefficient))
+            pointer = c.at(pointer, c.mul(self.vars[name], coefficient), I16 if place in self.halves else None)
         return pointer
 
     def _reduce(self, g: Group, count: Any) -> None:
@@ -424,7 +428,7 @@ class Kernel:
         for key, a, _ in weights:
             if isinstance(key, int) and not g.edges:
                 self._turn(key, a, count)
-            elif self.low and not isinstance(key, int):
+            elif self.low and not isinstance(key, int) and self._place(base(a)[0]) not in self.halves:
                 self._halve(key, a, count)
 
         def block(u: Any, panels_here: int, lanes_last: int) -> None:
@@ -437,7 +441,7 @@ class Kernel:
                     for k in range(r):
                         self._memo.clear()
                         row = c.add(i, c.i64(k))
-                        if self.low and not isinstance(key, int):
+                        if self.low and not isinstance(key, int) and place not in self.halves:
                             here = c.at(self._turned[key], c.mul(row, _padded(a, self.width)))
                         else:
                             here = self._pointer_of(place, row, start)

@@ -145,7 +145,7 @@ class Packer:
             for j in range(0, len(vectors), 2 if self.low else 1):
                 row = c.add(k, c.i64(j))
                 if self.low:
-                    pair = c.paired(*(b.select(mask, v, c.splat(0.0)) for v in vectors[j : j + 2]))
+                    pair = c.paired(*(c.halved(b.select(mask, v, c.splat(0.0))) for v in vectors[j : j + 2]))
                     b.store(pair, c.at(target, b.mul(b.lshr(row, c.i64(1)), step)), align=4)
                 else:
                     c.store(b.select(mask, vectors[j], c.splat(0.0)), c.at(target, b.mul(row, step)))

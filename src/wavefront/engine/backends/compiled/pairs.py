@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from wavefront.engine.backends.compiled import threads
-from wavefront.engine.backends.compiled.emit import I32, I64, PTR, Code
+from wavefront.engine.backends.compiled.emit import I16, I32, I64, PTR, Code
 from wavefront.engine.backends.compiled.native import compile_module
 from wavefront.engine.process import home_process
 
@@ -31,33 +31,36 @@ JOB = ("x", "step", "columns", "out", "out_step")  # an x: what the kernel is to
 
 
 def contract_pairs(d: Tensor, xs: Sequence[Tensor], totals: Sequence[Tensor] | None = None) -> list[Tensor]:
-    """d [N, M], each x [N, K], of float32, rows contiguous -> Σ d in the first M places, and each dᵀ x in the first M rows and K columns of a
-    matrix; added to the totals, which are what it gave before."""
+    """d [N, M] of float32 or bfloat16, each x [N, K] of float32, rows contiguous -> Σ d in the first M places, and each dᵀ x in the first M rows
+    and K columns of a matrix; added to the totals, which are what it gave before."""
     n, m = d.shape
     groups = -(-m // GROUP)
     wide = [-(-x.shape[1] // COLUMNS) * COLUMNS for x in xs]
-    totals = totals or [d.new_zeros(groups * GROUP), *(d.new_zeros(groups * GROUP, k) for k in wide)]
+    totals = totals or [d.new_zeros(groups * GROUP, *k, dtype=torch.float32) for k in ((), *((k,) for k in wide))]
     slices = max(1, min(torch.get_num_threads() if home_process() else 1, groups))
     size = BLOCK // 2 * COLUMNS + STEP * -(-groups // slices)
-    scratch = d.new_empty(slices * size)
+    scratch = d.new_empty(slices * size, dtype=torch.float32)
     numbers = [(x.data_ptr(), x.stride(0), x.shape[1], out.data_ptr(), k) for x, out, k in zip(xs, totals[1:], wide)]
     jobs = (ctypes.c_int64 * (len(JOB) * len(xs)))(*(number for job in numbers for number in job))
     table = (ctypes.c_int64 * len(ARGUMENTS))(
         d.data_ptr(), d.stride(0), n, m, totals[0].data_ptr(), ctypes.addressof(jobs), len(xs), scratch.data_ptr(), size, slices
     )
-    threads.run(_kernel(), table, slices)
+    threads.run(_kernel(d.dtype is torch.bfloat16), table, slices)
     return list(totals)
 
 
 @cache
-def _kernel() -> Pairs:
-    return Pairs()
+def _kernel(halved: bool) -> Pairs:
+    return Pairs(halved)
 
 
 class Pairs:
-    def __init__(self) -> None:
+    def __init__(self, halved: bool):
+        """halved: d is in bfloat16."""
         self.module = ir.Module()
-        self._left, self._right, self._tile = self._write_pair(GROUP), self._write_pair(WIDTH), self._write_tile()
+        self._number = I16 if halved else ir.FloatType()  # of d
+        self._left, self._right = self._write_pair(GROUP, halved), self._write_pair(WIDTH, False)
+        self._tile = self._write_tile()
         self._write()
         team = threads.openmp()
         if team:
@@ -73,32 +76,48 @@ class Pairs:
             f.attributes.add("noinline")
         return Code(self.module, f, False, WIDTH), f.args
 
-    def _write_pair(self, group: int) -> ir.Function:
+    def _write_pair(self, group: int, halved: bool) -> ir.Function:
         """Two rows, `step` apart, put together: `group` columns of them, then as many at the next place, zeros where there are no more. Of a
         second row that there is not, `there` is 0. Where groups are of d, the rows are added to its sums."""
         c, (source, step, there, to, to_step, sums, columns, end) = self._function(f"pair{group}", [PTR, I64, I64, PTR, I64, PTR, I64, I64])
         b = c.b
         number = ir.Constant(c.VI, [ir.Constant(c.I, k) for k in range(WIDTH)])
         load = c.intrinsic("llvm.masked.load", c.V, [PTR, c.VB, c.V], f".{c.suffix}.p0")
+        halves = ir.VectorType(I16, WIDTH)
+        load_halves = c.intrinsic("llvm.masked.load", halves, [PTR, c.VB, halves], f".v{WIDTH}i16.p0")
+        none = ir.Constant(halves, [ir.Constant(I16, 0)] * WIDTH)
         store = c.intrinsic("llvm.masked.store", ir.VoidType(), [c.V, PTR, c.VB], f".{c.suffix}.p0")
 
         def mask(limit: Any) -> Any:
             first = b.insert_element(ir.Constant(c.VI, ir.Undefined), b.trunc(limit, I32), ir.Constant(I32, 0))
             return b.icmp_signed("<", number, c.shuffle(first, first, [0] * WIDTH))
 
-        def one(k: Any) -> None:
-            left = b.sub(columns, k)
-            lanes = b.select(b.icmp_signed("<", left, c.i64(group)), left, c.i64(group))
-            here, these = c.at(source, k), mask(lanes)
-            first = b.call(load, [here, these, c.splat(0.0)])
-            second = b.call(load, [c.at(here, step), mask(b.mul(lanes, there)), c.splat(0.0)])
-            b.store(c.paired(first, second), c.at(to, b.mul(b.sdiv(k, c.i64(group)), to_step)), align=4)
+        def one(g: Any, these: Any, those: Any) -> None:
+            k = c.mul(g, group)
+            here = c.at(source, k, I16 if halved else None)
+            places = ((here, these), (c.at(here, step, I16 if halved else None), those))
+            if halved:
+                rows = [b.call(load_halves, [place, which, none]) for place, which in places]
+                first, second = (c.widened(v) for v in rows)
+            else:
+                first, second = (b.call(load, [place, which, c.splat(0.0)]) for place, which in places)
+                rows = [c.halved(first), c.halved(second)]
+            b.store(c.paired(*rows), c.at(to, b.mul(g, to_step)), align=4)
             if group == GROUP:
                 total = c.at(sums, k)
                 so_far = b.call(load, [total, these, c.splat(0.0)])
                 b.call(store, [b.fadd(so_far, b.fadd(first, second)), total, these])
 
-        c.loop(c.i64(0), end, group, one)
+        def rest(g: Any) -> None:
+            left = b.sub(columns, c.mul(g, group))
+            lanes = b.select(b.icmp_signed("<", left, c.i64(group)), left, c.i64(group))
+            one(g, mask(lanes), mask(b.mul(lanes, there)))
+
+        most = b.select(b.icmp_signed("<", columns, end), columns, end)
+        whole = b.sdiv(b.select(b.icmp_signed(">", most, c.i64(0)), most, c.i64(0)), c.i64(group))
+        second_rows = mask(c.mul(there, group))
+        c.loop(c.i64(0), whole, 1, lambda g: one(g, c.mask(group), second_rows))
+        c.loop(whole, b.sdiv(end, c.i64(group)), 1, rest)
         b.ret_void()
         return c.function
 
@@ -152,7 +171,7 @@ class Pairs:
                 c.loop(c.i64(0), count, 2, one)
 
             def of_d(row: Any, n: Any, there: Any) -> None:
-                source, to = c.at(d, b.add(b.mul(row, number["d_step"]), start)), c.at(left, c.mul(n, GROUP))
+                source, to = c.at(d, b.add(b.mul(row, number["d_step"]), start), self._number), c.at(left, c.mul(n, GROUP))
                 columns = smaller(b.sub(number["columns"], start), mine)
                 b.call(self._left, [source, number["d_step"], there, to, c.i64(STEP), c.at(sums, start), columns, mine])
 

@@ -54,6 +54,7 @@ class Program:
         self.contributions: list[Contribution] = []
         self.gradients: dict[Value, Value] = {}
         self.homes: dict[Value, Home] = {}  # where a stored value lies in the place of a sum
+        self.halves: set[Value] = set()  # deltas that are written in bfloat16
         self.over: dict[Value, Value] = {}  # whose gradient may be written over such a place
         if needs is not None:
             self._differentiate()
@@ -233,16 +234,40 @@ class Program:
             outputs.append((v, places[v], False))
         self._add_fixed(arrays, sources, [v for v, _, _ in outputs])
         schedule = Schedule(sources, outputs)
+        self.halves = {v for v in self.deltas if self.low and self._for_products(v, places[v], schedule)}
         for v in self.lifted:
             d = self.gradients.get(v)
-            if d in places and v not in self._read_again and d not in self.over.values():
+            if d in places and d not in self.halves and v not in self._read_again and d not in self.over.values():
                 inhabitants = {kept: home.start for kept, home in self.homes.items() if home.of is v}
                 if may_overwrite(schedule, places[d], inhabitants):
                     self.over[v] = d
         kernel = Kernel(
-            schedule, self._sizes(arrays), self.slots, self.double, reverse=True, clear=tuple(range(len(self.leaves))), low=self.low
+            schedule,
+            self._sizes(arrays),
+            self.slots,
+            self.double,
+            reverse=True,
+            clear=tuple(range(len(self.leaves))),
+            low=self.low,
+            halves={places[v] for v in self.halves},
         )
         return kernel, arrays
+
+    def _for_products(self, delta: Value, place: Place, schedule: Schedule) -> bool:
+        """Whether products take δ, and its own sum, and nobody else: these read it in bfloat16 anyway."""
+        mine = [c for c in self.contributions if c.delta is delta]
+        asked = [self.gradients.get(v) for v in self.into_rows]
+        asked += [self.gradients.get(v) for v, (x, _, _) in self.lifted.items() if self.needs and self.needs[self.plan.into.index(x)]]
+        written = [(group, item) for group in schedule.groups for item in group.items if item.place == place]
+        return (
+            delta not in asked
+            and len(delta.shape) == 1
+            and delta.size % 2 == 0
+            and any(c.a is not None for c in mine)
+            and all(c.at is None and (c.to.shape == delta.shape if c.a is None else len(c.a.shape) == 1) for c in mine)
+            and all(v.kind == "mm" for v in schedule.values if delta in v.args)
+            and all(len(group.shape) == 1 and item.strides == (1,) and not item.accumulate for group, item in written)
+        )
 
     @cached_property
     def _read_again(self) -> set[Value]:

@@ -370,7 +370,7 @@ def _backward(
                 array = written[v]
             call.give(("node", number), array)
     over = {} if again else {d: v for v, d in program.over.items()}
-    joint = {} if memory.zero else _joint(program, layout, like)
+    joint = _joint(program, layout, like, memory.zero)
     parts = {v: Sum(program, v, tensor_of, joint) for v in {c.to: None for c in program.contributions}}
     passed: dict[Value, list[Tensor]] = {}  # the gradients of each x of x W + b, block by block
     needed = dict(zip(plan.into, wanted))
@@ -382,7 +382,12 @@ def _backward(
         for number, home in kept:
             call.give(("node", number), of[home.of][:, home.start :], first)
         parts_of = {False: slice(first, last), True: slice(*layout.edge_offsets[[low, high]].tolist())}  # by whether it is of edges
-        here = {d: of[over[d]] if d in over else like.new_empty(_length(parts_of[d.edges]), *d.shape) for d in passing}
+        here = {
+            d: of[over[d]]
+            if d in over
+            else like.new_empty(_length(parts_of[d.edges]), *d.shape, dtype=torch.bfloat16 if d in program.halves else like.dtype)
+            for d in passing
+        }
         for d, number in passing.items():
             call.give(("node", number), here[d], parts_of[d.edges].start)
         call.run(low, high)
@@ -486,8 +491,8 @@ class Joint:
         return cut(self.totals[1 + self.products.index(c)], self.delta.size, c.to.shape[0]).t()
 
 
-def _joint(program: Program, layout: Layout, like: Tensor) -> dict[Value, Joint]:
-    """By δ, where it pays."""
+def _joint(program: Program, layout: Layout, like: Tensor, zero: bool) -> dict[Value, Joint]:
+    """By δ, where it pays, and where δ is in bfloat16."""
     if not is_lowered() or like.dtype is not torch.float32 or pairs() is None:
         return {}
     found = {}
@@ -495,7 +500,8 @@ def _joint(program: Program, layout: Layout, like: Tensor) -> dict[Value, Joint]
         among = [c for c in program.contributions if c.delta is delta and c.at is None]
         products = [c for c in among if c.a is not None and len(c.a.shape) == 1]
         sums = [c for c in among if c.a is None and c.to.shape == delta.shape]
-        if layout.count(delta.edges) * delta.size * sum(c.to.shape[0] for c in products) >= LARGE:
+        large = layout.count(delta.edges) * delta.size * sum(c.to.shape[0] for c in products) >= LARGE
+        if (large and not zero) or delta in program.halves:
             found[delta] = Joint(delta, products, sums)
     return found
 
