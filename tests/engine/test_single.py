@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from laws.table import CELLS, build, context_of, inputs_of, state_of
 from wavefront import Cell, Recurrent, cells
 from wavefront.cell import Given, advance, draws_wanted
-from wavefront.engine import explain, fallbacks, runs, watch
+from wavefront.engine import explain, fallbacks, runs, single as engine_single, watch
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*reference loop")
 
@@ -203,6 +203,27 @@ def test_a_cell_without_parameters_and_a_nest_of_states():
         new, _ = both(net, state, torch.randn(3, 3))
         assert type(new[0]) is Pair
         state = new
+
+
+def test_what_is_made_of_parameters_one_by_one_takes_no_operation_of_torch():
+    class Leaks(Cell):
+        def __init__(self):
+            super().__init__(3, state=5)
+            self.U, self.rate, self.scale = torch.nn.Linear(3, 5), torch.nn.Parameter(torch.randn(5)), torch.nn.Parameter(torch.ones(1))
+
+        def step(self, h, x):
+            leak = torch.nn.functional.softplus(self.rate).clamp(max=1.0)
+            later = torch.arange(5, dtype=x.dtype) * self.scale
+            h = leak * h + (1 - leak) * (self.U(x) - later).tanh()
+            return h, h
+
+    net, h, x = Recurrent(Leaks()), torch.randn(2, 5), torch.randn(2, 3)
+    first = both(net, h, x)
+    assert not engine_single._singles[id(net.cell)].anew
+    with torch.no_grad():
+        net.cell.rate.add_(0.5)
+        net.cell.scale.data = torch.zeros(1)
+    assert not torch.equal(both(net, h, x)[1], first[1])
 
 
 def test_what_was_given_back_stays_what_it_was():

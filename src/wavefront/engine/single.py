@@ -24,6 +24,7 @@ from wavefront.cell import Cell, Given, draws_wanted
 from wavefront.engine.choose import Example, Planned, fallbacks, fetch, plan_of, runs
 from wavefront.engine.graph import Unsupported, Value, evaluate, needed, order
 from wavefront.engine.plan import make_plan
+from wavefront.engine.trace import spelled
 from wavefront.engine.watch import Watch
 from wavefront.engine.written import step_function
 
@@ -146,12 +147,13 @@ def _step_of(planned: Planned) -> Step:
     with _lock:
         if "single" not in planned.programs:  # shared by equal cells
             known = planned.plan
-            rows = [v for v in order([*known.after, known.output]) if v.kind == "input" and v.rows]
-            plan = make_plan(known.graph, [rows], known.after, known.output, ())
+            *after, output = spelled(known.graph, [*known.after, known.output])
+            rows = [v for v in order([*after, output]) if v.kind == "input" and v.rows]
+            plan = make_plan(known.graph, [rows], after, output, ())
             results = list(dict.fromkeys([*plan.after, plan.output]))
             weights = dict.fromkeys(v.args[1] for v in needed(results, rows_only=True) if v.kind == "mm")
-            after, output = [results.index(v) for v in plan.after], results.index(plan.output)
-            planned.programs["single"] = Step(rows, results, after, output, list(weights), {})
+            which = [results.index(v) for v in plan.after]
+            planned.programs["single"] = Step(rows, results, which, results.index(plan.output), list(weights), {})
         step: Step = planned.programs["single"]
         return step
 

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from wavefront.engine.graph import BINARY, OWNER, UNARY, Call, Graph, Rows, Slot, Unsupported, Value, is_const
+from wavefront.engine.graph import BINARY, OWNER, UNARY, Call, Graph, Rows, Slot, Unsupported, Value, is_const, order
 
-__all__ = ["record"]
+__all__ = ["record", "spelled"]
 
 aten = torch.ops.aten
 
@@ -53,6 +53,25 @@ def record(
     with torch.enable_grad(), recorder:
         result = step()
     return pytree.tree_map(lambda t: recorder.of(t) if isinstance(t, Tensor) else t, result)
+
+
+def spelled(graph: Graph, values: Iterable[Value]) -> list[Value]:
+    """The same values, with what is made of prepared ones element by element in the graph's own words, and not as operations of torch."""
+    values, told = list(values), dict[Value, Value]()
+    recorder = Recorder(0, graph, [], None)
+    for v in order(values):
+        args = tuple(told[a] for a in v.args)
+        told[v] = graph.remake(v, args)
+        if v.kind == "torch" and torch.Tag.pointwise in v.attr[0].tags and v.attr[2] is None:
+            translate = TRANSLATIONS.get(v.attr[0]._schema.name.removeprefix("aten::"))
+            arguments, named = pytree.tree_map(lambda a, args=args: args[a.number] if isinstance(a, Slot) else a, v.attr[1])
+            try:
+                found = None if translate is None else translate(recorder, *arguments, **named)
+            except Unsupported:
+                continue  # there are no such words: as it was
+            if found is not None and found.shape == v.shape:
+                told[v] = found
+    return [told[v] for v in values]
 
 
 class Recorder(TorchDispatchMode):
