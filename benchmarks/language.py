@@ -40,20 +40,10 @@ RUNS: dict[str, tuple[str, list[str], str, float]] = {
     "nottingham": ("polyphonic/nottingham.json.gz", ["--epochs", "24", "--set", "learning_rate=0.004"], "nll_per_step", 2.95),
     "tinyshakespeare": (
         "tinyshakespeare/input.txt.gz",
-        [
-            "--epochs",
-            "12",
-            "--set",
-            "learning_rate=0.004",
-            "--set",
-            "cell=gru",
-            "--set",
-            "units=384",
-            "--set",
-            "dropout=0.25",
-            "--set",
-            "patience=0",
-        ],
+        shlex.split(
+            "--precision bf16 --epochs 16 --set learning_rate=0.003 --set weight_decay=0.05 --set layers=2 --set units=448"
+            " --set dropout=0.45 --set dropout_inputs=0.1 --set patience=0"
+        ),
         "nats_per_symbol",
         1.55,
     ),

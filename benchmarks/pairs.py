@@ -47,7 +47,7 @@ FIGURES = {
     "fsdd": Figure("fsdd", "--task transcribe --minutes 8", "symbol_error", 0.03),
     "cmudict": Figure(
         "cmudict_g2p",
-        "--task translate --precision bf16 --epochs 14 --set units=192 --set batch_size=128 --set learning_rate=0.002 --set patience=0",
+        "--task translate --precision bf16 --epochs 24 --set units=192 --set batch_size=128 --set learning_rate=0.002 --set patience=0",
         "word_error",
         0.26,
     ),

@@ -62,7 +62,7 @@ def unfold(
     >>> outputs.shape, state.shape     # six nodes; one final state per sequence
     (torch.Size([6, 5]), torch.Size([2, 5]))
     """
-    if torch.compiler.is_compiling():  # somebody's torch.compile: one graph break, and the loop runs as it does without
+    if torch.compiler.is_dynamo_compiling():  # somebody's torch.compile: one graph break, and the loop runs as it does without
         again = torch.compiler.disable(unfold)
         return again(cell, structure, inputs, state, context=context, draws=draws, backend=backend, precision=precision)
     rows = _check(cell, structure, inputs, context)

@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from wavefront import cells
 from wavefront.cell import Cell, advance
+from wavefront.engine.operator import Opaque
 from wavefront.structure import Sequence
 from wavefront.unfolding import unfold
 
@@ -24,7 +25,7 @@ __all__ = ["GRU", "LSTM", "RNN"]
 TORCHS_OWN = {"cuda"}  # devices for which torch has these very cells as one kernel (cuDNN)
 
 
-class _Unfolded(nn.RNNBase):
+class _Unfolded(Opaque, nn.RNNBase):
     """What the three share. All but `forward` is torch's own: the parameters and their start, the checks, pickling, `repr`."""
 
     backend: str = "auto"
@@ -57,11 +58,25 @@ class _Unfolded(nn.RNNBase):
         hx = self._checked(input, hx, None, rows)
         if steps == 0:
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
+        if torch.compiler.is_compiling():
+            output, *final = self._as_operator([input], list(hx) if self.mode == "LSTM" else [hx])
+            hx = tuple(final) if self.mode == "LSTM" else final[0]
+            return (output, hx) if batched else (output.squeeze(batch_dim), _map(lambda part: part.squeeze(1), hx))
         nodes = (input.transpose(0, 1) if self.batch_first else input).flatten(0, 1)
         nodes, hx = self._unfold(nodes, hx, rows, steps)
         output = nodes.reshape(steps, rows, nodes.shape[-1])
         output = output.transpose(0, 1) if self.batch_first else output
         return (output, hx) if batched else (output.squeeze(batch_dim), _map(lambda part: part.squeeze(1), hx))
+
+    def _arguments(self, x: list[Tensor], state: list[Tensor], *_: Any) -> tuple[Any, ...]:
+        return x[0], tuple(state) if self.mode == "LSTM" else state[0]
+
+    def _results(self, x: list[Tensor]) -> list[Tensor]:
+        (input,), directions = x, 2 if self.bidirectional else 1
+        rows, units = input.shape[0 if self.batch_first else 1], self.proj_size or self.hidden_size
+        output = input.new_empty((*input.shape[:2], directions * units))
+        sizes = (units, self.hidden_size) if self.mode == "LSTM" else (units,)
+        return [output, *(input.new_empty((directions * self.num_layers, rows, size)) for size in sizes)]
 
     def _forward_packed(self, input: PackedSequence, hx: Any) -> tuple[PackedSequence, Any]:
         data, sizes, ranked, unranked = input

@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.utils import _pytree as pytree
 
-from wavefront.cell import Cell, Children, Given, advance, check_inputs, check_state, draws_wanted, map_draws, named, state_leaves
+from wavefront.cell import Cell, Children, Given, advance, check_inputs, check_state, draws_wanted, is_size, map_draws, named, state_leaves
+from wavefront.engine.operator import Opaque, storable
 from wavefront.engine.single import single
 from wavefront.errors import ShapeError
 from wavefront.structure import Sequence
@@ -40,7 +42,12 @@ def _plainly() -> bool:
     return torch._C._functorch.peek_interpreter_stack() is None and not torch.is_inference_mode_enabled()
 
 
-class Recurrent(nn.Module):
+def _built(leaves: list[Tensor], sizes: Any) -> Any:
+    """Tensors in the form that sizes have."""
+    return pytree.tree_unflatten(leaves, pytree.tree_structure(sizes, is_leaf=is_size))
+
+
+class Recurrent(Opaque):
     """Any cell, unfolded over a batch of sequences.
 
     cell     one step; `Recurrent(wrap.Stack(...))` is a deep network
@@ -95,6 +102,8 @@ class Recurrent(nn.Module):
         draws: Any = None,
         start: int = 0,
     ) -> tuple[Tensor, Any]:
+        if torch.compiler.is_compiling() and draws is None:
+            return self._opaque(x, state, lengths, resets, context, start)
         form = *self._batch(x, context), self.reverse, self.skips, start, self._together()
         line = _whole(*form) if lengths is None and resets is None and _plainly() else _line(*form, lengths, resets)
         if draws is not None:
@@ -104,6 +113,38 @@ class Recurrent(nn.Module):
             self.cell, line, packed, state, context=context, draws=draws, backend=self.backend, precision=self.precision
         )
         return line.unpack(outputs), state
+
+    def _opaque(self, x: Any, state: Any, lengths: Any, resets: Tensor | None, context: Any, start: int) -> tuple[Tensor, Any]:
+        """`forward` inside somebody's torch.compile or torch.export: one operator of their program."""
+        rows, _ = self._batch(x, context)
+        lengths = lengths if lengths is None or isinstance(lengths, Tensor) else torch.tensor(list(lengths))
+        given, around = ([] if tree is None else pytree.tree_leaves(tree) for tree in (state, context))
+        outputs, *final = self._as_operator(pytree.tree_leaves(x), given, around, lengths, resets, start)
+        first = self.cell.initial_state(rows)
+        if torch.compiler.is_exporting():
+            storable(first)
+        like = first if max(self.skips) == 1 else (first,) * max(self.skips)
+        return outputs, pytree.tree_unflatten(final, pytree.tree_structure(like))
+
+    def _arguments(
+        self, x: list[Tensor], state: list[Tensor], context: list[Tensor], lengths: Tensor | None, resets: Tensor | None, start: int
+    ) -> tuple[Any, ...]:
+        sizes = self.cell.inputs
+        first = self.cell.initial_state(0)
+        like = first if max(self.skips) == 1 else (first,) * max(self.skips)
+        given: Any = None
+        if context:
+            given = _built(context, sizes.context) if isinstance(sizes, Given) else context[0]
+            sizes = sizes.x if isinstance(sizes, Given) else 1
+        before = pytree.tree_unflatten(state, pytree.tree_structure(like)) if state else None
+        return _built(x, sizes), before, lengths, resets, given, None, start
+
+    def _results(self, x: list[Tensor]) -> list[Tensor]:
+        with unset_fake_temporarily():  # the cell's own parameters are no fakes
+            leaves = pytree.tree_leaves(self.cell.initial_state(0))
+        rows, steps = x[0].shape[:2]
+        final = [x[0].new_empty((rows, *t.shape[1:]), dtype=t.dtype) for _ in range(max(self.skips)) for t in leaves]
+        return [x[0].new_empty((rows, steps, self.cell.outputs), dtype=leaves[0].dtype), *final]
 
     def draws(self, x: Any) -> Any:
         """Fresh draws for inputs like x, to be given again and again: [B, T, ...] per step, [B, ...] per unfolding. None in eval mode."""
