@@ -126,11 +126,11 @@ def test_code_for_other_machines(monkeypatch, triple, cpu):
         texts.append(llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, opt=3).emit_assembly(parsed))
         return lambda name: 1, None
 
-    from wavefront.engine.backends.compiled import kernel
+    from wavefront.engine.backends.compiled import kernel, threads
 
     monkeypatch.setattr(kernel, "host_bytes", lambda: 16)
     plan = plan_of(_example(cells.LSTM(3, 6))).plan
-    monkeypatch.setattr(kernel, "compile_module", only_for_there)
+    monkeypatch.setattr(threads, "compile_module", only_for_there)
     made = Program(plan, tuple(True for _ in plan.into), double=False)
     made.backward  # noqa: B018
     assert len(texts) == 2

@@ -7,10 +7,10 @@ as long as the network lives.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count, islice
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
@@ -97,30 +97,43 @@ def _network(name: str) -> Opaque:
 _kept: dict[int, tuple[StorageWeakRef, list[Tensor], list[Tensor]]] = {}  # by ticket: the results and what they depend on
 
 
-def _run(
-    name: str,
-    x: Sequence[Tensor],
-    state: Sequence[Tensor],
-    context: Sequence[Tensor],
-    weights: Sequence[Tensor],
-    lengths: Tensor | None,
-    resets: Tensor | None,
-    start: int,
-    low: bool,
-    keep: bool,
-) -> tuple[list[Tensor], list[Tensor]]:
+GIVEN = (
+    "str network, Tensor[] x, Tensor[] state, Tensor[] context, Tensor[] weights, Tensor? lengths, Tensor? resets, SymInt start, bool low"
+)
+
+
+class Given(NamedTuple):
+    """What both operators are given; low: under autocast to bfloat16."""
+
+    network: str
+    x: list[Tensor]
+    state: list[Tensor]
+    context: list[Tensor]
+    weights: list[Tensor]
+    lengths: Tensor | None
+    resets: Tensor | None
+    start: int
+    low: bool
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """Those that have gradients."""
+        return [*self.x, *self.state, *self.context, *self.weights]
+
+
+def _run(given: Given, keep: bool) -> tuple[list[Tensor], list[Tensor]]:
     """-> results, and the tensors that were put in place of x, state, context and weights."""
-    network = _network(name)
+    network = _network(given.network)
     own = [*network.parameters(), *network.buffers()]
 
     def leaf(t: Tensor) -> Tensor:
         return t.detach().requires_grad_(keep and t.is_floating_point())
 
-    mine = all(a.data_ptr() == b.data_ptr() and a.shape == b.shape for a, b in zip(own, weights))
-    held = own if mine else [leaf(t) for t in weights]
-    mx, mstate, mcontext = parts = [[leaf(t) for t in part] for part in (x, state, context)]
-    arguments = network._arguments(mx, mstate, mcontext, lengths, resets, start)
-    with _autograd(keep), torch.autocast("cpu", torch.bfloat16, enabled=low):
+    mine = all(a.data_ptr() == b.data_ptr() and a.shape == b.shape for a, b in zip(own, given.weights))
+    held = own if mine else [leaf(t) for t in given.weights]
+    x, state, context = parts = [[leaf(t) for t in part] for part in (given.x, given.state, given.context)]
+    arguments = network._arguments(x, state, context, given.lengths, given.resets, given.start)
+    with _autograd(keep), torch.autocast("cpu", torch.bfloat16, enabled=given.low):
         if mine:
             found = network(*arguments)
         else:
@@ -139,29 +152,22 @@ def _autograd(on: bool) -> Iterator[None]:
         yield
 
 
-@torch.library.custom_op("wavefront::unfold", mutates_args=(), tags=(torch.Tag.nondeterministic_seeded,))
-def unfolded(
-    network: str,
-    x: list[Tensor],
-    state: list[Tensor],
-    context: list[Tensor],
-    weights: list[Tensor],
-    lengths: Tensor | None,
-    resets: Tensor | None,
-    start: int,
-    low: bool,
-    keep: bool,
-) -> list[Tensor]:
+@torch.library.custom_op(
+    "wavefront::unfold", mutates_args=(), schema=f"({GIVEN}, bool keep) -> Tensor[]", tags=(torch.Tag.nondeterministic_seeded,)
+)
+def unfolded(*arguments: Any) -> list[Tensor]:
     """What the network returns, leaf by leaf, and the ticket of what its backward pass needs."""
-    results, leaves = _run(network, x, state, context, weights, lengths, resets, start, low, keep)
-    for number in [number for number, (ticket, *_) in _kept.items() if ticket.expired()]:
-        del _kept[number]
+    *most, keep = arguments
+    given = Given(*most)
+    results, leaves = _run(given, keep)
+    for number in [number for number, (ticket, *_) in list(_kept.items()) if ticket.expired()]:
+        _kept.pop(number, None)  # another thread may be first
     ticket = torch.tensor([next(_number)])
     if keep:
         _kept[int(ticket)] = (StorageWeakRef(ticket.untyped_storage()), results, leaves)
-    given = {t.untyped_storage().data_ptr() for t in (*x, *state, *context, *weights)}
+    theirs = {t.untyped_storage().data_ptr() for t in given.tensors}
     plain = [t.detach().contiguous() for t in results]
-    return [*(t.clone() if t.untyped_storage().data_ptr() in given else t for t in plain), ticket]
+    return [*(t.clone() if t.untyped_storage().data_ptr() in theirs else t for t in plain), ticket]
 
 
 @unfolded.register_fake
@@ -169,51 +175,33 @@ def _(network: str, x: list[Tensor], *_: Any) -> list[Tensor]:
     return [*_network(network)._results(x), torch.empty(1, dtype=torch.long)]
 
 
-@torch.library.custom_op("wavefront::unfold_backward", mutates_args=())
-def _backward(
-    network: str,
-    gradients: list[Tensor],
-    ticket: Tensor,
-    x: list[Tensor],
-    state: list[Tensor],
-    context: list[Tensor],
-    weights: list[Tensor],
-    lengths: Tensor | None,
-    resets: Tensor | None,
-    start: int,
-    low: bool,
-) -> list[Tensor]:
+@torch.library.custom_op("wavefront::unfold_backward", mutates_args=(), schema=f"({GIVEN}, Tensor[] gradients, Tensor ticket) -> Tensor[]")
+def _backward(*arguments: Any) -> list[Tensor]:
     """Gradients of x, state, context and weights."""
+    *most, gradients, ticket = arguments
+    given = Given(*most)
     kept = _kept.pop(int(ticket), None)
     if kept is not None:
         _, results, leaves = kept
-    elif any(draws_wanted(m, 1) is not None for m in _network(network).modules() if isinstance(m, Cell)):
+    elif any(draws_wanted(m, 1) is not None for m in _network(given.network).modules() if isinstance(m, Cell)):
         raise BackendError(
             "The gradient of a compiled network that draws at random is asked for twice; keep it, or call the network again."
         )
     else:
-        results, leaves = _run(network, x, state, context, weights, lengths, resets, start, low, keep=True)
+        results, leaves = _run(given, keep=True)
     with _autograd(True):
         asked = [t for t in leaves if t.requires_grad]
         pairs = [(r, g) for r, g in zip(results, gradients) if r.requires_grad]
         found = torch.autograd.grad([r for r, _ in pairs], asked, [g.to(r.dtype) for r, g in pairs], allow_unused=True) if pairs else ()
     of = dict(zip(map(id, asked), found))
     gradient = [of.get(id(t)) for t in leaves]
-    return [torch.zeros_like(t) if g is None else g.contiguous().clone() for g, t in zip(gradient, (*x, *state, *context, *weights))]
+    return [torch.zeros_like(t) if g is None else g.contiguous().clone() for g, t in zip(gradient, given.tensors)]
 
 
 @_backward.register_fake
-def _(
-    network: str,
-    gradients: list[Tensor],
-    ticket: Tensor,
-    x: list[Tensor],
-    state: list[Tensor],
-    context: list[Tensor],
-    weights: list[Tensor],
-    *_: Any,
-) -> list[Tensor]:
-    return [torch.empty_like(t, memory_format=torch.contiguous_format) for t in (*x, *state, *context, *weights)]
+def _(*arguments: Any) -> list[Tensor]:
+    *most, _, _ = arguments
+    return [torch.empty_like(t, memory_format=torch.contiguous_format) for t in Given(*most).tensors]
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
@@ -221,7 +209,6 @@ def _remember(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
     ctx.plain = (network, start, low)
     ctx.sizes = [len(part) for part in lists]
     ctx.marks = [t is not None for t in (lengths, resets)]
-    ctx.results = len(output) - 1
     ctx.save_for_backward(*(t for part in lists for t in part), *(t for t in (lengths, resets) if t is not None), *output)
 
 
@@ -232,7 +219,7 @@ def _differentiate(ctx: Any, gradients: list[Tensor | None]) -> tuple[Any, ...]:
     *results, ticket = saved
     filled = [torch.zeros_like(r) if g is None else g for r, g in zip(results, gradients)]
     network, start, low = ctx.plain
-    found = iter(_backward(network, filled, ticket, *lists, lengths, resets, start, low))
+    found = iter(_backward(network, *lists, lengths, resets, start, low, filled, ticket))
     return None, *(list(islice(found, size)) for size in ctx.sizes), None, None, None, None, None
 
 

@@ -120,30 +120,32 @@ class Recurrent(Opaque):
         lengths = lengths if lengths is None or isinstance(lengths, Tensor) else torch.tensor(list(lengths))
         given, around = ([] if tree is None else pytree.tree_leaves(tree) for tree in (state, context))
         outputs, *final = self._as_operator(pytree.tree_leaves(x), given, around, lengths, resets, start)
-        first = self.cell.initial_state(rows)
+        like = self._first(rows)
         if torch.compiler.is_exporting():
-            storable(first)
-        like = first if max(self.skips) == 1 else (first,) * max(self.skips)
+            storable(like)
         return outputs, pytree.tree_unflatten(final, pytree.tree_structure(like))
+
+    def _first(self, rows: int) -> Any:
+        """The initial state in the form in which one is given; with skips, one for each step back."""
+        first = self.cell.initial_state(rows)
+        return first if max(self.skips) == 1 else (first,) * max(self.skips)
 
     def _arguments(
         self, x: list[Tensor], state: list[Tensor], context: list[Tensor], lengths: Tensor | None, resets: Tensor | None, start: int
     ) -> tuple[Any, ...]:
         sizes = self.cell.inputs
-        first = self.cell.initial_state(0)
-        like = first if max(self.skips) == 1 else (first,) * max(self.skips)
         given: Any = None
         if context:
             given = _built(context, sizes.context) if isinstance(sizes, Given) else context[0]
             sizes = sizes.x if isinstance(sizes, Given) else 1
-        before = pytree.tree_unflatten(state, pytree.tree_structure(like)) if state else None
+        before = pytree.tree_unflatten(state, pytree.tree_structure(self._first(0))) if state else None
         return _built(x, sizes), before, lengths, resets, given, None, start
 
     def _results(self, x: list[Tensor]) -> list[Tensor]:
         with unset_fake_temporarily():  # the cell's own parameters are no fakes
-            leaves = pytree.tree_leaves(self.cell.initial_state(0))
+            leaves = pytree.tree_leaves(self._first(0))
         rows, steps = x[0].shape[:2]
-        final = [x[0].new_empty((rows, *t.shape[1:]), dtype=t.dtype) for _ in range(max(self.skips)) for t in leaves]
+        final = [x[0].new_empty((rows, *t.shape[1:]), dtype=t.dtype) for t in leaves]
         return [x[0].new_empty((rows, steps, self.cell.outputs), dtype=leaves[0].dtype), *final]
 
     def draws(self, x: Any) -> Any:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from wavefront.engine.backends.compiled import threads
 from wavefront.engine.backends.compiled.emit import I64, PTR, Code
-from wavefront.engine.backends.compiled.native import compile_module, host_bytes
+from wavefront.engine.backends.compiled.native import host_bytes
 from wavefront.engine.process import home_process
 
 __all__ = ["contract"]
@@ -45,19 +45,14 @@ def _kernel(double: bool) -> Contraction:
     return Contraction(double)
 
 
-class Contraction:
+class Contraction(threads.Team):
     def __init__(self, double: bool):
         self.double, self.width = double, host_bytes() // (8 if double else 4)
         self.columns = PANEL * self.width
         self.module = ir.Module()
         self._tiles = {r: self._tile(r) for r in (6, 4, 2, 1)}
         self._write()
-        team = threads.openmp()
-        if team:
-            threads.write_entry(self.module, "kernel", ARGUMENTS.index("slices"))
-        address, self._alive = compile_module(self.module, team.addresses if team else {})
-        self.entry = address("entry") if team else None
-        self.slice = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(address("kernel"))
+        self.load(self.module, ARGUMENTS.index("slices"))
 
     def _function(self, name: str, arguments: list[Any]) -> tuple[Code, Any]:
         f = ir.Function(self.module, ir.FunctionType(ir.VoidType(), arguments), name=name)

@@ -12,18 +12,17 @@ sequences, trees and grids are the same to it.
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import llvmlite.ir as ir
 
 from wavefront.engine.backends.compiled.emit import I16, I64, PTR, Code
-from wavefront.engine.backends.compiled.native import compile_module, host_bytes, optimised
+from wavefront.engine.backends.compiled.native import host_bytes, optimised
 from wavefront.engine.backends.compiled.packing import Pack, Packing
 from wavefront.engine.backends.compiled.schedule import Group, Item, Place, Schedule, base, contiguous
 from wavefront.engine.backends.compiled.sparse import APART, SparsePack
-from wavefront.engine.backends.compiled.threads import openmp, write_entry
+from wavefront.engine.backends.compiled.threads import Team
 from wavefront.engine.graph import ELEMENTWISE, Recipe, Value
 from wavefront.engine.plan import vanishes
 
@@ -33,7 +32,7 @@ ACCUMULATORS = 24  # vector registers that hold sums; the others hold weights an
 Line = tuple[tuple[tuple[str, int], ...], int]  # an index: Σ coefficient * loop variable + constant
 
 
-class Kernel:
+class Kernel(Team):
     """The compiled function. Its arguments are named in `arguments`; `run` takes an array with the pointer or number of each."""
 
     frame: Any = None  # what the last call was handed and the next may be handed again
@@ -70,14 +69,10 @@ class Kernel:
         self._turned: dict[Any, Any] = {}
         self.turned = 0  # numbers of each row that are turned, beside the scratch
         self._write()
-        team = openmp()
-        if team:
-            write_entry(self.module, "kernel", self._argument("slices"))
+        slices = self._argument("slices")
         self.packing = Packing(self.packs, double, low)
         self.place = {key: number for number, key in enumerate(self.arguments)}
-        self.address, self._alive = compile_module(self.module, team.addresses if team else {})
-        self.entry = self.address("entry") if team else None
-        self.slice = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(self.address("kernel"))
+        self.load(self.module, slices)
         self._written = str(self.module)
         del self.module, self.c, self._memo, self._sums, self._tiles, self._functions, self._pointers  # what it takes to write it is large
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from wavefront.engine.backends.compiled import threads
 from wavefront.engine.backends.compiled.emit import I32, I64, PTR, Code
-from wavefront.engine.backends.compiled.native import compile_module, host_bytes
+from wavefront.engine.backends.compiled.native import host_bytes
 from wavefront.engine.graph import Value
 
 __all__ = ["Pack", "Packing"]
@@ -98,7 +98,7 @@ def _packer(double: bool, low: bool) -> Packer:
     return Packer(double, low)
 
 
-class Packer:
+class Packer(threads.Team):
     def __init__(self, double: bool, low: bool):
         self.double, self.low, self.width = double, low, host_bytes() // (8 if double else 4)
         self.module = ir.Module()
@@ -116,12 +116,7 @@ class Packer:
 
         c.loop(low, high, 1, one)
         c.b.ret_void()
-        team = threads.openmp()
-        if team:
-            threads.write_entry(self.module, "kernel", 2)
-        address, self._alive = compile_module(self.module, team.addresses if team else {})
-        self.entry = address("entry") if team else None
-        self.slice = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(address("kernel"))
+        self.load(self.module, 2)
 
     def _panel(self) -> ir.Function:
         """One job: rows that lie across are copied vector by vector, rows that lie along are turned, a square of vectors at a time."""

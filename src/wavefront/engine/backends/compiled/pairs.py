@@ -17,7 +17,6 @@ from torch import Tensor
 
 from wavefront.engine.backends.compiled import threads
 from wavefront.engine.backends.compiled.emit import I16, I32, I64, PTR, Code
-from wavefront.engine.backends.compiled.native import compile_module
 from wavefront.engine.process import home_process
 
 __all__ = ["contract_pairs"]
@@ -54,7 +53,7 @@ def _kernel(halved: bool) -> Pairs:
     return Pairs(halved)
 
 
-class Pairs:
+class Pairs(threads.Team):
     def __init__(self, halved: bool):
         """halved: d is in bfloat16."""
         self.module = ir.Module()
@@ -62,12 +61,7 @@ class Pairs:
         self._left, self._right = self._write_pair(GROUP, halved), self._write_pair(WIDTH, False)
         self._tile = self._write_tile()
         self._write()
-        team = threads.openmp()
-        if team:
-            threads.write_entry(self.module, "kernel", ARGUMENTS.index("slices"))
-        address, self._alive = compile_module(self.module, team.addresses if team else {})
-        self.entry = address("entry") if team else None
-        self.slice = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(address("kernel"))
+        self.load(self.module, ARGUMENTS.index("slices"))
 
     def _function(self, name: str, arguments: list[Any]) -> tuple[Code, Any]:
         f = ir.Function(self.module, ir.FunctionType(ir.VoidType(), arguments), name=name)

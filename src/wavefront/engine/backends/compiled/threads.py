@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import Any
 
 import llvmlite.ir as ir
 
+from wavefront.engine.backends.compiled.native import compile_module
 from wavefront.engine.process import home_process
 
-__all__ = ["openmp", "run", "write_entry"]
+__all__ = ["Team", "run"]
 
 TEAM = ("omp_get_thread_num", "omp_get_num_threads")
 
@@ -29,7 +31,7 @@ class OpenMP:
 
 
 @cache
-def openmp() -> OpenMP | None:
+def _openmp() -> OpenMP | None:
     maps = Path("/proc/self/maps")
     if not maps.exists():
         return None
@@ -47,7 +49,7 @@ def _pool(pid: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="wavefront")
 
 
-def write_entry(module: ir.Module, slice_: str, slices: int) -> None:
+def _write_entry(module: ir.Module, slice_: str, slices: int) -> None:
     """Add entry(table) to a module: called by every thread of a team, it takes the slices that are the thread's own.
 
     slices: how many there are, as the number of an entry of the table.
@@ -73,13 +75,28 @@ def write_entry(module: ir.Module, slice_: str, slices: int) -> None:
     b.ret_void()
 
 
-def run(kernel: Any, table: Any, slices: int) -> None:
+class Team:
+    """Native code that `run` calls: a module's kernel(table, slice), loaded. A team of threads takes the slices, where torch has one."""
+
+    address: Callable[[str], int]
+
+    def load(self, module: ir.Module, slices: int) -> None:
+        """slices: the entry of the table that says how many there are."""
+        team = _openmp()
+        if team:
+            _write_entry(module, "kernel", slices)
+        self.address, self._alive = compile_module(module, team.addresses if team else {})
+        self.entry = self.address("entry") if team else None
+        self.slice = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(self.address("kernel"))
+
+
+def run(kernel: Team, table: Any, slices: int) -> None:
     """kernel on every slice, on as many threads; the calling one is among them."""
     address = ctypes.addressof(table)
     if slices == 1:
         kernel.slice(address, 0)
         return
-    team = openmp()
+    team = _openmp()
     if team is not None and home_process():
         team.parallel(kernel.entry, address, slices, 0)
         return
