@@ -84,7 +84,11 @@ class TranslateSettings(BaseModel):
     )
     smoothing: float = Field(0.1, ge=0, lt=1, description="share of a target's probability that is spread over all symbols")
     num_beams: int = Field(5, ge=1, description="beams of the search for the best target")
-    length_penalty: float = Field(0.0, ge=0, description="how much long targets are favoured; 0: by their probability alone")
+    length_penalty: float | None = Field(
+        None,
+        ge=0,
+        description="how much long targets are favoured; 0: by their probability alone; 1 for sentences, which come out short else",
+    )
     bleu: Literal["13a", "none", "intl", "char", "zh", "ja-mecab", "ko-mecab"] = Field(
         "13a", description="how sacrebleu cuts sentences; none: they are cut at their blanks already"
     )
@@ -145,6 +149,7 @@ class Translate(Pairs):
             "decoder_units": s.decoder_units or 2 * units,
             "symbol_size": s.symbol_size or (256 if self.target.sentences and large else min(128, units)),
             "dropout": (0.3 if large else 0.4) if s.dropout is None else s.dropout,
+            "length_penalty": float(self.target.sentences) if s.length_penalty is None else s.length_penalty,
         }
         self.settings = s.model_copy(update=chosen)
 
@@ -267,7 +272,7 @@ class Translate(Pairs):
             len(batch),
             num_beams=self.search.num_beams,
             n_best=self.search.n_best,
-            length_penalty=self.settings.length_penalty,
+            length_penalty=self.settings.length_penalty or 0.0,
             max_length=2 * self.target.longest + 10,
             without=(UNKNOWN,),
             **outputs._asdict(),
