@@ -78,10 +78,10 @@ def test_fit_predict_score_show(reviews, tmp_path, capsys, monkeypatch):
     (tmp_path / "new.txt").write_text("a lovely room\n\nthe food was awful\n")
     assert command("predict", "runs/mine", "new.txt") == 0
     out, err = capsys.readouterr()
-    assert [("good" in line, "bad" in line) for line in out.splitlines()] == [(True, False), (False, True)]
+    assert [("good" in line, "bad" in line) for line in out.splitlines()] == [(True, False), (False, False), (False, True)]
     assert err == ""
     assert command("predict", "runs/mine", "new.txt", "--json") == 0
-    assert [json.loads(line)["label"] for line in capsys.readouterr().out.splitlines()] == ["good", "bad"]
+    assert [json.loads(line).get("label") for line in capsys.readouterr().out.splitlines()] == ["good", None, "bad"]
 
     assert command("score", "runs/mine", "mine.csv", "--json") == 0
     assert json.loads(capsys.readouterr().out)["examples"] == metrics["test"]["examples"]

@@ -48,6 +48,12 @@ def test_predict_searches_and_explains(run):
     assert "<unknown>" not in {candidate["target"] for candidate in found["candidates"]}
 
 
+def test_an_empty_line_is_answered_by_an_empty_one(run):
+    one, two = wavefront("predict", run.folder, "-", text="ab\nba\n").splitlines()
+    assert wavefront("predict", run.folder, "-", text="\nab\n\n \nba\n\n").splitlines() == ["", one, "", "", two, ""]
+    assert wavefront("predict", run.folder, "-", text="") == ""
+
+
 def test_each_row_is_scored_by_its_log_probability(run, tmp_path):
     rows = write(tmp_path / "candidates.tsv", [("ab", "A B"), ("ab", "B")])
     lines = [line.split("\t") for line in wavefront("score", run.folder, rows, "--each").splitlines()]

@@ -25,13 +25,18 @@ FILES = {
 @pytest.mark.parametrize("name", FILES)
 def test_sentences_for_a_tagger(tmp_path, name):
     (tmp_path / name).write_text(FILES[name])
-    assert [row["tokens"] for row in read_inputs(tmp_path / name, TAGGER, ["tokens"])] == SENTENCES
+    assert [row["tokens"] for row in read_inputs(tmp_path / name, TAGGER, ["tokens"]) if row] == SENTENCES
+
+
+def test_an_empty_line_of_text_is_an_empty_row(tmp_path):
+    (tmp_path / "lines.txt").write_text("\nNot now.\n \n\nNow.\n")
+    assert [bool(row) for row in read_inputs(tmp_path / "lines.txt", TAGGER, ["tokens"])] == [False, True, False, False, True]
 
 
 @pytest.mark.parametrize("name", ["lines.txt", "data.jsonl"])
 def test_standard_input(monkeypatch, name):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(FILES[name].encode())))
-    assert [row["tokens"] for row in read_inputs("-", TAGGER, ["tokens"])] == SENTENCES
+    assert [row["tokens"] for row in read_inputs("-", TAGGER, ["tokens"]) if row] == SENTENCES
 
 
 def test_standard_input_is_read_line_by_line(monkeypatch):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from wavefront.app.charts import over_columns
+
 __all__ = ["alignment"]
 
 CELL, LETTER = 22, 7
@@ -20,11 +22,7 @@ def alignment(source: Sequence[str], target: Sequence[str], weights: Sequence[Se
     shown = [name if len(name) <= 12 else name[:11] + "…" for name in map(str, source)]
     left = 12 + LETTER * max([1, *(len(name) for name in target)])
     top = 12 + LETTER * max([1, *map(len, shown)])
-    body = []
-    for column, name in enumerate(shown):
-        if name:
-            x = left + column * wide + wide / 2 + 4
-            body.append(f'<text class="tick" transform="translate({x:.0f} {top - 6}) rotate(-90)">{escape(name)}</text>')
+    body = [over_columns(shown, left, top - 6, wide)]
     for row, (name, line) in enumerate(zip(target, weights)):
         y = top + row * CELL
         body.append(f'<text class="tick end" x="{left - 6}" y="{y + CELL / 2 + 4:.0f}">{escape(str(name))}</text>')

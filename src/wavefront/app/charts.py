@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
-__all__ = ["Frame", "Line", "bars", "confusion", "lines", "points", "svg", "ticks"]
+__all__ = ["Frame", "Line", "bars", "confusion", "lines", "over_columns", "points", "svg", "ticks"]
 
 WIDTH, HEIGHT = 460, 240
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 18, 38
@@ -98,6 +98,16 @@ def points(x: Sequence[float], y: Sequence[float], x_axis: str, y_axis: str) -> 
     return svg(body, f"{y_axis} against {x_axis}")
 
 
+def over_columns(names: Sequence[str], x: float, y: float, cell: float) -> str:
+    """Names over columns `cell` wide, which begin at `x`: upright where they fit, for < on its side is another name, ^."""
+    upright, body = 7 * max(map(len, names), default=0) < cell, []
+    for column, name in enumerate(names):
+        middle = x + (column + 0.5) * cell
+        where = f'middle" x="{middle:.0f}" y="{y}"' if upright else f'" transform="translate({middle + 4:.0f} {y}) rotate(-90)"'
+        body.append(f'<text class="tick {where}>{escape(name)}</text>' if name else "")
+    return "".join(body)
+
+
 def confusion(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
     """Rows gold, columns predicted; the shade is the share of the row, right ones in one colour, wrong ones in another."""
     n = len(labels)
@@ -105,19 +115,12 @@ def confusion(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
         return ""
     cell = 44 if n <= 8 else 30 if n <= 16 else 22
     shown = [label if len(label) <= 14 else label[:13] + "…" for label in map(str, labels)]
-    longest = max(map(len, shown))
-    upright = 7 * longest < cell  # < on its side is another label, ^
-    side = 10 + 7 * max(2, longest)
+    side = 10 + 7 * max(2, *map(len, shown))
     size = side + n * cell + 8
-    body = []
+    body = [over_columns(shown, side, side - 6, cell)]
     for row, (label, values) in enumerate(zip(shown, counts)):
         total, y = sum(values) or 1, side + row * cell
         body.append(f'<text class="tick end" x="{side - 6}" y="{y + cell / 2 + 4:.0f}">{escape(label)}</text>')
-        middle, y_head = side + row * cell + cell / 2, side - 6
-        if upright:
-            body.append(f'<text class="tick middle" x="{middle:.0f}" y="{y_head}">{escape(label)}</text>')
-        else:
-            body.append(f'<text class="tick" transform="translate({middle + 4:.0f} {y_head}) rotate(-90)">{escape(label)}</text>')
         for column, value in enumerate(values):
             x, share = side + column * cell, value / total
             kind = "right" if row == column else "wrong"

@@ -56,6 +56,8 @@ class Run:
     ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
         """Rows with their predictions, as a stream in bounded memory; `at_once` rows go through the network together.
 
+        An empty line of a text has an empty prediction, so that lines of inputs and predictions stay side by side.
+
         num_beams  of the search, where the task writes sequences; None: as in the settings
         n_best     so many candidates for each row, with their log-probabilities
         explain    where the network looked
@@ -68,18 +70,20 @@ class Run:
         self.task.begin()
         done = 0
         while chunk := list(islice(rows, at_once)):
-            seen = [{name: row[name] for name in needed} for row in chunk]
-            with memory_guarded(f"a prediction for {len(seen)} rows at once", FEWER):
-                batch = self._batch(seen, _named(inputs), done)
-                found = self.task.predict(self.network, batch)
+            seen = [{name: row[name] for name in needed} for row in chunk if row]
+            found: Sequence[dict[str, Any]] = ()
+            if seen:
+                with memory_guarded(f"a prediction for {len(seen)} rows at once", FEWER):
+                    found = self.task.predict(self.network, self._batch(seen, _named(inputs), done))
             done += len(seen)
-            yield from zip(seen, found)
+            answered = zip(seen, found)
+            yield from (next(answered) if row else ({}, {}) for row in chunk)
 
     def log_probs(self, data: str | Path | Iterable[Any], at_once: int = 64) -> Iterator[tuple[dict[str, Any], float]]:
         """Rows with log p(target | source), of tasks that write sequences: of the user's own pairs, or of the candidates of another system, each
         in a row of its own with its source."""
         columns = list(self.task.columns.values())
-        rows = read_inputs(data, self.like, columns)
+        rows = filter(None, read_inputs(data, self.like, columns))
         done = 0
         while chunk := list(islice(rows, at_once)):
             seen = [{name: row[name] for name in columns} for row in chunk]

@@ -24,8 +24,9 @@ def read_inputs(path: str | Path | Iterable[Any], like: Mapping[str, Any], neede
     `Source.describe` gave of the training data.
 
     Plain text (and standard input whose lines do not start with "{") is one input a line for the one column needed: as it is for text,
-    split into `words` for symbols. JSON lines, CSV, TSV, Parquet, CoNLL, .ts and the other formats are read as in training, with those
-    of its columns that they have; labels may be there and come along. In memory: dicts as rows, or bare values of the column needed.
+    split into `words` for symbols; an empty line is an empty row. JSON lines, CSV, TSV, Parquet, CoNLL, .ts and the other formats are read
+    as in training, with those of its columns that they have; labels may be there and come along. In memory: dicts as rows, or bare values
+    of the column needed.
 
     >>> like = {"format": "conll", "columns": {"tokens": "symbols", "tags": "symbols"}, "options": {}}
     >>> list(read_inputs(["In 2009, I went to Nepal."], like, ["tokens"]))
@@ -92,8 +93,8 @@ def _from_lines(
         if line.lstrip().startswith("{") or (objects and line.strip()):
             place = f"{where}, line {number}"
             yield _row(parse(line, place), like, needed, place)
-        elif line.strip():
-            yield _bare(line, like, needed, f"{where}, line {number}")
+        elif not objects:
+            yield _bare(line, like, needed, f"{where}, line {number}") if line.strip() else {}
 
 
 def _is_header(line: str, columns: Iterable[str], needed: Sequence[str]) -> bool:

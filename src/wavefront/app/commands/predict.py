@@ -25,7 +25,8 @@ def predict(
 ) -> None:
     """Predict for every input: one readable line each, or one JSON object each, in their order. On a terminal trees are drawn.
 
-    A text file is one input a line; CSV, JSONL, CoNLL and the other formats are read as in training, labels not needed.
+    A text file is one input a line, an empty line is answered by an empty one; CSV, JSONL, CoNLL and the other formats are read as in
+    training, labels not needed.
 
     \b
     Examples:
@@ -40,6 +41,6 @@ def predict(
     pictures = explain or (sys.stdout is not None and sys.stdout.isatty())
     told = model.task.drawn if pictures else model.task.row_text
     for row, prediction in model.predictions(inputs, at_once, num_beams, n_best, explain):
-        print(json_line(prediction) if as_json else told(row, prediction))
+        print(json_line(prediction) if as_json else told(row, prediction) if row else "")
         if at_once == 1 and sys.stdout is not None:
             sys.stdout.flush()  # whoever reads along sees it now
