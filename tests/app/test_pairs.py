@@ -3,10 +3,12 @@
 import json
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from wavefront.app.cli import app
 from wavefront.app.fitting import fit
+from wavefront.app.run import load
 from wavefront.errors import DataError, SettingsError
 
 SIZES = {"network.units": 4, "network.decoder_units": 4, "network.symbol_size": 4}
@@ -52,6 +54,16 @@ def test_an_empty_line_is_answered_by_an_empty_one(run):
     one, two = wavefront("predict", run.folder, "-", text="ab\nba\n").splitlines()
     assert wavefront("predict", run.folder, "-", text="\nab\n\n \nba\n\n").splitlines() == ["", one, "", "", two, ""]
     assert wavefront("predict", run.folder, "-", text="") == ""
+
+
+def test_members_write_together_and_are_kept(tmp_path):
+    data = write(tmp_path / "pairs.tsv", [(word, " ".join(word.upper())) for word in WORDS])
+    run = fit(data, out=tmp_path / "run", set=SIZES | {"network.members": 2}, epochs=1, quiet=True)
+    (found,) = run.predict(["abb"], n_best=2, explain=True)
+    one, two = run.network.members
+    assert not torch.equal(one.decoder.output.V.weight, two.decoder.output.V.weight)
+    assert all(len(step) == 3 for step in found["alignment"]["weights"])
+    assert load(tmp_path / "run").predict(["abb"], n_best=2, explain=True) == [found]
 
 
 def test_each_row_is_scored_by_its_log_probability(run, tmp_path):

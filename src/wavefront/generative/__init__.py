@@ -9,6 +9,7 @@ from wavefront.generative.counts import NegativeBinomial
 from wavefront.generative.ctc import CTC
 from wavefront.generative.decoding import Limits, greedy, sample, truncated
 from wavefront.generative.ending import Ending, EndSymbol, GivenLength, Halting, Length
+from wavefront.generative.ensemble import Ensemble
 from wavefront.generative.filling import Fillings, fill_by_sampling, fill_exactly
 from wavefront.generative.forcing import SCHEDULES, coins, every
 from wavefront.generative.kneser_ney import KneserNey
@@ -32,6 +33,7 @@ __all__ = [
     "Copying",
     "EndSymbol",
     "Ending",
+    "Ensemble",
     "Fillings",
     "Gaussian",
     "GaussianMixture",

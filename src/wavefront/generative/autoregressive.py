@@ -194,6 +194,11 @@ class Autoregressive(nn.Module):
         return self._vectors(w.last, w.place, w.left, None)
 
     @property
+    def shares_context(self) -> bool:
+        """Whether one context serves several beginnings of its row: a memory that is looked at afresh in each step."""
+        return isinstance(self.network, Attending) and not self.network.attention.looks_back
+
+    @property
     def symbols(self) -> int:
         """How many symbols it writes."""
         return self._symbols().symbols

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from wavefront.errors import SettingsError
-from wavefront.generative.autoregressive import Autoregressive, Writing, select
+from wavefront.generative.autoregressive import Writing, select
 from wavefront.generative.decoding import NEVER, Limits, start
 from wavefront.generative.ending import Length
-from wavefront.networks import Attending
+from wavefront.generative.ensemble import Ensemble, Writer
 
 __all__ = ["Hypothesis", "beam_search"]
 
@@ -24,7 +24,7 @@ class Hypothesis(NamedTuple):
 
 @torch.no_grad()
 def beam_search(
-    model: Autoregressive,
+    model: Writer,
     rows: int = 1,
     *,
     num_beams: int = 5,
@@ -73,7 +73,7 @@ def beam_search(
         num_beams,
     )
     w, scores = _open(model, rows, k, lengths, x, context, state)
-    if coverage_penalty and _coverage(model, w) is None:
+    if coverage_penalty and _coverage(w) is None:
         raise SettingsError("coverage_penalty needs a network that keeps where it looked: Attending(..., record=True).")
     history = torch.zeros(len(w.place), 0, dtype=torch.long, device=scores.device)
     found = Found.none(rows, k, like=scores)
@@ -104,7 +104,7 @@ def beam_search(
         if bool(over.any()):
             score = best / _penalty(t + 1, length_penalty)
             if coverage_penalty:
-                score = score + coverage_penalty * _covered(model, w, seen.context(going, 1).mask)
+                score = score + coverage_penalty * _covered(w, seen.context(going, 1).mask)
             found = found.joined(score.masked_fill(~over, NEVER), best, history.view(*best.shape, t))
         symbol = symbol.masked_fill(over, 0).flatten()
         w, history = model.write(w, symbol), torch.cat([history, symbol[:, None]], 1)
@@ -118,9 +118,9 @@ class _Sources:
     """What the rows are given beside their past, for the rows that still go on and their beams. One memory serves all beams of a row, unless the
     attention looks back."""
 
-    def __init__(self, model: Autoregressive, x: Tensor | None, context: Any):
+    def __init__(self, model: Writer, x: Tensor | None, context: Any):
         self._x, self._context, self._known = x, context, (torch.empty(0), 0, context)
-        self._shared = isinstance(model.network, Attending) and not model.network.attention.looks_back
+        self._shared = model.shares_context
 
     def x(self, going: Tensor, width: int, t: int) -> Tensor | None:
         return None if self._x is None else self._x[going, min(t, self._x.shape[1] - 1)].repeat_interleave(width, 0)
@@ -138,20 +138,20 @@ def _penalty(length: int, alpha: float) -> float:
     return ((5 + length) / 6) ** alpha
 
 
-def _coverage(model: Autoregressive, w: Writing) -> Any:
+def _coverage(w: Writing) -> Any:
     past = getattr(w.inner, "past", None)
     return None if past is None else past.total
 
 
-def _covered(model: Autoregressive, w: Writing, mask: Tensor) -> Tensor:
+def _covered(w: Writing, mask: Tensor) -> Tensor:
     """Σ_i log min(Σ_t a(t, i), 1) of each beam, [B, k]; the padding of the source is not looked at and counts as covered."""
-    total = _coverage(model, w).view(len(mask), -1, mask.shape[1])
+    total = _coverage(w).view(len(mask), -1, mask.shape[1])
     return torch.where(mask[:, None], total.clamp(min=torch.finfo(total.dtype).tiny, max=1).log(), 0).sum(2)
 
 
-def _open(model: Autoregressive, rows: int, k: int, lengths: Any, x: Any, context: Any, state: Any) -> tuple[Writing, Tensor]:
+def _open(model: Writer, rows: int, k: int, lengths: Any, x: Any, context: Any, state: Any) -> tuple[Writing, Tensor]:
     """The beams to begin with, and their scores: [rows, 1]; where lengths come first, one for each of the k most probable."""
-    if not isinstance(model.ending, Length) or lengths is not None or isinstance(state, Writing):
+    if isinstance(model, Ensemble) or not isinstance(model.ending, Length) or lengths is not None or isinstance(state, Writing):
         w, total = start(model, rows, lengths, x, context, state)
         return w, total[:, None]
     scores, length = model.ending.log_probs(rows, context).topk(min(k, model.ending.longest + 1))

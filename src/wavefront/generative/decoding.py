@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from wavefront.errors import SettingsError
-from wavefront.generative.autoregressive import Autoregressive, Sample, Writing
+from wavefront.generative.autoregressive import Sample, Writing
 from wavefront.generative.ending import ENDLESS
+from wavefront.generative.ensemble import Writer
 from wavefront.generative.symbols import draw_symbols
 
 __all__ = ["NEVER", "Limits", "greedy", "sample", "truncated"]
@@ -81,7 +82,7 @@ def truncated(log_p: Tensor, temperature: float = 1.0, top_k: int = 0, top_p: fl
     return log_p
 
 
-def greedy(model: Autoregressive, rows: int = 1, **how: Any) -> Sample:
+def greedy(model: Writer, rows: int = 1, **how: Any) -> Sample:
     """The most probable symbol at each step, [rows, T]; options as `sample`'s, without those of chance. Its `log_prob` is exact.
 
     >>> from torch import nn
@@ -95,7 +96,7 @@ def greedy(model: Autoregressive, rows: int = 1, **how: Any) -> Sample:
     return _write(model, rows, lambda log_p: log_p.argmax(-1), **how)
 
 
-def sample(model: Autoregressive, rows: int = 1, *, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0, **how: Any) -> Sample:
+def sample(model: Writer, rows: int = 1, *, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0, **how: Any) -> Sample:
     """Symbols drawn at each step, by `truncated` log-probabilities.
 
     max_length, min_length, no_repeat_ngram, without  as in `Limits`
@@ -115,7 +116,7 @@ def sample(model: Autoregressive, rows: int = 1, *, temperature: float = 1.0, to
 
 @torch.no_grad()
 def _write(
-    model: Autoregressive,
+    model: Writer,
     rows: int,
     choose: Callable[[Tensor], Tensor],
     *,
@@ -150,7 +151,7 @@ def _write(
     return Sample(history, length, total, ~stuck)
 
 
-def start(model: Autoregressive, rows: int, lengths: Any, x: Tensor | None, context: Any, state: Any) -> tuple[Writing, Tensor]:
+def start(model: Writer, rows: int, lengths: Any, x: Tensor | None, context: Any, state: Any) -> tuple[Writing, Tensor]:
     """Where writing begins, and the log-probability of what was decided there; a `Writing` is gone on from."""
     if isinstance(state, Writing) and state.place.shape != (rows,):
         raise SettingsError(f"The state to go on from has {len(state.place)} rows, asked for are {rows}.")

@@ -9,25 +9,28 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from wavefront.errors import SettingsError
-from wavefront.generative.autoregressive import Autoregressive
 from wavefront.generative.ending import EndSymbol
+from wavefront.generative.ensemble import Ensemble, Writer
 from wavefront.generative.symbols import SymbolOutput
 
 __all__ = ["smoothed_loss"]
 
 
-def smoothed_loss(
-    decoder: Autoregressive, y: Tensor, lengths: Tensor, smoothing: float = 0.0, context: Any = None, state: Any = None
-) -> Tensor:
+def smoothed_loss(decoder: Writer, y: Tensor, lengths: Tensor, smoothing: float = 0.0, context: Any = None, state: Any = None) -> Tensor:
     """Cross-entropy against targets of which a share ε is spread over all K symbols, summed over all steps.  [Szegedy et al. 2016,
     arXiv:1512.00567, section 7]
 
         L = Σ_t -(1 - ε) log p(y(t)) - ε/K Σ_k log p(k)
 
-    Without smoothing it is -log p(y), summed over the rows. Of a network whose end is a symbol.
+    Without smoothing it is -log p(y), summed over the rows. Of a network whose end is a symbol. In training, members of an ensemble learn each
+    on its own: theirs is the mean of their losses.
     """
-    if not smoothing:
+    together = isinstance(decoder, Ensemble)
+    if not smoothing and not (together and decoder.training):
         return -decoder.log_prob(y, lengths, context=context, state=state).sum()
+    if isinstance(decoder, Ensemble):
+        losses = [smoothed_loss(member, y, lengths, smoothing, c, s) for member, c, s in decoder.each(context, state)]
+        return torch.stack(losses).mean()
     head = decoder.output.given(context)
     if not isinstance(decoder.ending, EndSymbol) or not isinstance(head, SymbolOutput):
         raise SettingsError("Label smoothing spreads a target over symbols: of a network that writes symbols, one of them its end.")

@@ -16,7 +16,7 @@ from wavefront.networks.echo_state import EchoState, Reading
 from wavefront.networks.echo_summary import EchoSummary
 from wavefront.networks.embedding import Symbols, Words
 from wavefront.networks.encoder import Encoder
-from wavefront.networks.encoder_decoder import Encoded, EncoderDecoder
+from wavefront.networks.encoder_decoder import Encoded, EncoderDecoder, EncoderDecoders
 from wavefront.networks.grid import FourCorners, FourSweeps
 from wavefront.networks.layers import Layers
 from wavefront.networks.learned_tree import LearnedTree
@@ -53,6 +53,7 @@ __all__ = [
     "Encoded",
     "Encoder",
     "EncoderDecoder",
+    "EncoderDecoders",
     "EveryStep",
     "FourCorners",
     "FourSweeps",

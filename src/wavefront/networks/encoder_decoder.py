@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -11,13 +12,13 @@ from wavefront.errors import SettingsError
 from wavefront.networks.attending import Attending
 from wavefront.networks.bridge import Bridge
 
-__all__ = ["Encoded", "EncoderDecoder"]
+__all__ = ["Encoded", "EncoderDecoder", "EncoderDecoders"]
 
 
 class Encoded(NamedTuple):
     """What the decoder is given of a source: `beam_search(net.decoder, rows, **net.encode(x, lengths)._asdict())`."""
 
-    context: Any  # a `Memory` for a decoder that attends, else the summary, [B, size]
+    context: Any  # a `Memory` for a decoder that attends, else the summary, [B, size]; of several networks a tuple of these
     state: Any  # the decoder's first state; None: its own
 
     def first(self, rows: int) -> Encoded:
@@ -94,3 +95,21 @@ class EncoderDecoder(nn.Module):
     def alignments(self, x: Tensor, y: Tensor, lengths: Any = None, y_lengths: Any = None) -> Tensor:
         """Where the decoder looked when it wrote each y and its end, [B, T + 1, S]."""
         return self.decoder.aligned(y, y_lengths, **self.encode(x, lengths)._asdict())[1]  # type: ignore[operator]
+
+
+class EncoderDecoders(EncoderDecoder):
+    """Several networks that read x each on its own and write y together.
+
+    members  `EncoderDecoder`s for the same symbols
+    decoder  what their decoders write together: `generative.Ensemble([member.decoder for member in members])`
+
+    In all else as one `EncoderDecoder`; `generative.smoothed_loss` trains each member on its own.
+    """
+
+    def __init__(self, members: Sequence[EncoderDecoder], decoder: Any):
+        nn.Module.__init__(self)
+        self.members, self.decoder = nn.ModuleList(members), decoder
+
+    def encode(self, x: Tensor, lengths: Any = None, symbols: Tensor | None = None) -> Encoded:
+        context, state = zip(*(member.encode(x, lengths, symbols) for member in self.members))  # type: ignore[operator]
+        return Encoded(context, state)

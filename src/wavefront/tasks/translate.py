@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from wavefront.cell import Cell
 from wavefront.data import UNKNOWN
 from wavefront.errors import DataError, SettingsError
-from wavefront.generative import Autoregressive, Categorical, Copying, beam_search
+from wavefront.generative import Autoregressive, Categorical, Copying, Ensemble, beam_search
 from wavefront.generative.smoothing import smoothed_loss
 from wavefront.networks import (
     Additive,
@@ -27,6 +27,7 @@ from wavefront.networks import (
     Encoded,
     Encoder,
     EncoderDecoder,
+    EncoderDecoders,
     General,
     LastStep,
     Monotonic,
@@ -78,6 +79,7 @@ class TranslateSettings(BaseModel):
     )
     copying: bool = Field(False, description="symbols may be copied from the source")
     tied: bool = Field(False, description="the decoder reads and writes symbols by the same vectors")
+    members: int = Field(1, ge=1, description="networks that learn each on its own and write together, in the mean of their probabilities")
     dropout: float | None = Field(None, ge=0, lt=1, description="of whole features before each layer, and of what the decoder puts out")
     rare: float = Field(
         0.1, ge=0, description="a source symbol seen n times is taken for an unknown one with probability rare / (rare + n)"
@@ -200,6 +202,13 @@ class Translate(Pairs):
     # The network
 
     def network(self) -> nn.Module:
+        members = [self._member() for _ in range(self.settings.members)]
+        if len(members) == 1:
+            return members[0]
+        decoders: list[Any] = [member.decoder for member in members]
+        return EncoderDecoders(members, Ensemble(decoders))
+
+    def _member(self) -> EncoderDecoder:
         s = self.settings
         encoder = Encoder(s.symbol_size, s.units, s.layers, cell_maker(s.cell), s.dropout)
         memory, reads = encoder.outputs, self._reads(encoder.outputs)
