@@ -8,7 +8,7 @@ A cell stores nothing on itself, and knows no time, no batch, no direction and n
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence as Many
 from itertools import chain
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 
 from wavefront.errors import ShapeError
 
-__all__ = ["Cell", "Children", "Draw", "Given", "Sizes", "advance", "draws_wanted", "map_draws", "state_leaves"]
+__all__ = ["Cell", "Children", "Draw", "Given", "Sizes", "advance", "draws_wanted", "leaves_of", "map_draws", "state_leaves", "state_of"]
 
 S = TypeVar("S")
 Sizes = Any  # an int (a vector), a tuple of ints (a matrix: `Size`), or a NamedTuple / tuple of such, nested as needed
@@ -96,7 +96,35 @@ def is_size(sizes: Sizes) -> bool:
 
 def state_leaves(sizes: Sizes) -> list[tuple[int, ...]]:
     """The shape of each leaf, without its rows, in the order of `pytree.tree_leaves` of the state."""
-    return [s if isinstance(s, tuple) else (s,) for s in pytree.tree_leaves(sizes, is_leaf=is_size)]
+    if is_size(sizes):
+        return [_numbers(sizes)]
+    leaves = sizes if _is_flat(sizes) else pytree.tree_leaves(sizes, is_leaf=is_size)
+    return [_numbers(s) for s in leaves]
+
+
+def state_of(leaves: Many[Any], sizes: Sizes) -> Any:
+    """Leaves in the form that sizes have."""
+    if is_size(sizes):
+        return leaves[0]
+    return type(sizes)(*leaves) if _is_flat(sizes) else pytree.tree_unflatten(leaves, pytree.tree_structure(sizes, is_leaf=is_size))
+
+
+def leaves_of(tree: Any) -> list[Any]:
+    """`pytree.tree_leaves`, at once for what most states and inputs are: one tensor, or a tuple of tensors."""
+    if isinstance(tree, Tensor):
+        return [tree]
+    if isinstance(tree, tuple) and all(isinstance(part, Tensor) for part in tree):
+        return list(tree)
+    return pytree.tree_leaves(tree)
+
+
+def _is_flat(sizes: Sizes) -> bool:
+    """A NamedTuple of nothing but sizes, as most states are."""
+    return hasattr(sizes, "_fields") and all(map(is_size, sizes))
+
+
+def _numbers(size: Any) -> tuple[int, ...]:
+    return size if isinstance(size, tuple) else (size,)
 
 
 class Cell(nn.Module, ABC, Generic[S]):
@@ -155,7 +183,7 @@ class Cell(nn.Module, ABC, Generic[S]):
         """Zeros of the declared sizes, in dtype and on device of the first floating parameter, or buffer where there is none."""
         like = _like(self)
         like = torch.empty(0) if like is None else like
-        return pytree.tree_map(lambda s: like.new_zeros((rows, s) if isinstance(s, int) else (rows, *s)), self.sizes, is_leaf=is_size)
+        return state_of([like.new_zeros((rows, *shape)) for shape in state_leaves(self.sizes)], self.sizes)
 
     def draws(self, rows: int) -> Any:
         """A `Draw`, or a tuple or NamedTuple of them, for a step over `rows` rows; None: this cell draws nothing."""
@@ -190,6 +218,8 @@ def draws_wanted(cell: Cell, rows: int) -> Any:
 
 def map_draws(f: Callable[..., Any], wanted: Any, *drawn: Any) -> Any:
     """f(draw, ...) for each `Draw` in a nest of them (and what stands in its place in `drawn`); None stays None."""
+    if wanted is None:
+        return None
     return pytree.tree_map(lambda d, *v: None if d is None else f(d, *v), wanted, *drawn, is_leaf=lambda d: isinstance(d, Draw))
 
 
@@ -218,7 +248,8 @@ def named(cell: Cell) -> str:
 
 def _like(cell: Cell) -> Tensor | None:
     """A tensor of the cell's dtype, on its device."""
-    return next((t for t in chain(cell.parameters(), cell.buffers()) if t.is_floating_point()), None)
+    own = (t for t in cell._parameters.values() if t is not None)  # the first of `parameters()`, found without looking for the rest
+    return next((t for t in chain(own, cell.parameters(), cell.buffers()) if t.is_floating_point()), None)
 
 
 def _shape(sizes: tuple[int, ...]) -> str:
@@ -227,7 +258,7 @@ def _shape(sizes: tuple[int, ...]) -> str:
 
 def check_inputs(cell: Cell, x: Any, whose: str = "") -> int:
     """The rows of x, which has to be what `cell.inputs` says: [N, inputs] in each leaf."""
-    leaves, shapes = pytree.tree_leaves(x), state_leaves(cell.inputs)
+    leaves, shapes = leaves_of(x), state_leaves(cell.inputs)
     if len(leaves) != len(shapes) or not all(isinstance(leaf, Tensor) for leaf in leaves):
         got = type(x).__name__ if not isinstance(x, Tensor) else "one tensor"
         want = "one tensor" if len(shapes) == 1 else f"a {type(cell.inputs).__name__} of {len(shapes)} tensors"
@@ -251,7 +282,7 @@ def check_inputs(cell: Cell, x: Any, whose: str = "") -> int:
 
 def check_state(cell: Cell, state: Any, rows: int) -> None:
     """The state has to have the parts that the cell declares, of [rows, ...] each."""
-    leaves, shapes = pytree.tree_leaves(state), state_leaves(cell.sizes)
+    leaves, shapes = leaves_of(state), state_leaves(cell.sizes)
     if len(leaves) != len(shapes) or not all(isinstance(leaf, Tensor) for leaf in leaves):
         raise ShapeError(f"{named(cell)} has a state of {len(shapes)} part(s), {cell.sizes}; got {len(leaves)}: {type(state).__name__}.")
     like = _like(cell)

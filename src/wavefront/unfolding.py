@@ -10,7 +10,19 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from wavefront.cell import Cell, Children, Given, advance, check_inputs, check_state, draws_wanted, map_draws, named, state_leaves
+from wavefront.cell import (
+    Cell,
+    Children,
+    Given,
+    advance,
+    check_inputs,
+    check_state,
+    draws_wanted,
+    leaves_of,
+    map_draws,
+    named,
+    state_leaves,
+)
 from wavefront.engine import choose
 from wavefront.errors import ShapeError
 from wavefront.structure import NONE, Structure
@@ -78,7 +90,7 @@ def unfold(
         for part in given:
             check_state(cell, part, structure.rows)
     if draws is None:
-        draws = sample_draws(cell, structure, pytree.tree_leaves(inputs)[0])
+        draws = sample_draws(cell, structure, leaves_of(inputs)[0])
     elif rows:
         _check_draws(cell, structure, draws)
     outputs, ends = choose(Problem(cell, structure, inputs, first, given, context, draws), backend, reference, precision)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from wavefront.cell import Cell, Children, Draw, Given, advance, map_draws, named
+from wavefront.cell import Cell, Children, Draw, Given, advance, leaves_of, map_draws, named
 from wavefront.engine.differentiate import differentiate
 from wavefront.engine.graph import ELEMENTWISE, OWNER, Graph, Recipe, Unsupported, Value, evaluate, needed, order
 from wavefront.engine.layout import Layout, layout_of
@@ -166,15 +166,6 @@ def _passing(problem: Any) -> str | None:
     if len(dtypes) != 1 or not dtypes <= {torch.float32, torch.float64}:
         return f"dtypes {', '.join(sorted(map(str, dtypes)))}: float32 or float64 throughout is compiled"
     return None
-
-
-def leaves_of(tree: Any) -> list[Any]:
-    """`pytree.tree_leaves`, at once for what most states and inputs are: one tensor, or a tuple of tensors."""
-    if isinstance(tree, Tensor):
-        return [tree]
-    if isinstance(tree, tuple) and all(isinstance(part, Tensor) for part in tree):
-        return list(tree)
-    return pytree.tree_leaves(tree)
 
 
 def _like_first(problem: Any, leaves: list[Tensor]) -> Any:

@@ -376,6 +376,20 @@ def dense(w: Tensor, sources: Tensor, columns: int) -> Tensor:
     return w.new_zeros(len(w), columns).index_put((rows, sources), w, accumulate=True)
 
 
+def _filled(given: Any, args: list[Any], rows: int) -> Any:
+    """What an operation of torch was given, with what stands there now in the slots."""
+    kind = type(given)
+    if kind is Slot:
+        return args[given.number]
+    if kind is Rows:
+        return given.times * rows
+    if kind in (list, tuple):
+        return kind(_filled(part, args, rows) for part in given)
+    if kind is dict:
+        return {name: _filled(part, args, rows) for name, part in given.items()}
+    return given
+
+
 def _get(v: Value, env: dict[Value, Tensor], like: Tensor, rows: int) -> Tensor:
     if v not in env:
         env[v] = _apply(v, env, like, rows)
@@ -438,10 +452,8 @@ def _apply(v: Value, env: dict[Value, Tensor], like: Tensor, rows: int) -> Any:
             return a.detach() if v.attr is None else clip_gradient(a, v.attr)
         case "torch" | "call":
             target, arguments, index = v.attr[:3]
-            known = {Slot: lambda s: args[s.number], Rows: lambda s: s.times * rows}
             args = [x.flatten(0, 1) if a.kind == "call" and a.attr.folded != 1 else x for a, x in zip(v.args, args)]
-            given = torch.utils._pytree.tree_map(lambda s: known[type(s)](s) if type(s) in known else s, (list(arguments[0]), arguments[1]))
-            result: Any = target(*given[0], **given[1])
+            result: Any = target(*_filled(arguments[0], args, rows), **_filled(arguments[1], args, rows))
             result = result if index is None else result[index]
             return result.unflatten(0, (rows, v.attr.folded)) if v.kind == "call" and v.attr.folded != 1 else result
     raise AssertionError(f"no value for {v}")

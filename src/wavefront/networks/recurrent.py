@@ -11,7 +11,20 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.utils import _pytree as pytree
 
-from wavefront.cell import Cell, Children, Given, advance, check_inputs, check_state, draws_wanted, is_size, map_draws, named, state_leaves
+from wavefront.cell import (
+    Cell,
+    Children,
+    Given,
+    advance,
+    check_inputs,
+    check_state,
+    draws_wanted,
+    leaves_of,
+    map_draws,
+    named,
+    state_leaves,
+    state_of,
+)
 from wavefront.engine.operator import Opaque, storable
 from wavefront.engine.single import single
 from wavefront.errors import ShapeError
@@ -38,13 +51,8 @@ _whole = lru_cache(maxsize=8)(_line)  # whole sequences of one form come again a
 
 
 def _plainly() -> bool:
-    """Whether a tensor made now serves any later call: one made under a transform of torch.func, or in inference mode, does not."""
-    return torch._C._functorch.peek_interpreter_stack() is None and not torch.is_inference_mode_enabled()
-
-
-def _built(leaves: list[Tensor], sizes: Any) -> Any:
-    """Tensors in the form that sizes have."""
-    return pytree.tree_unflatten(leaves, pytree.tree_structure(sizes, is_leaf=is_size))
+    """Whether a tensor made now serves any later call: one made under a transform of torch.func does not."""
+    return torch._C._functorch.peek_interpreter_stack() is None
 
 
 class Recurrent(Opaque):
@@ -108,7 +116,7 @@ class Recurrent(Opaque):
         line = _whole(*form) if lengths is None and resets is None and _plainly() else _line(*form, lengths, resets)
         if draws is not None:
             draws = map_draws(lambda d, v: line.pack(v) if d.per == "step" and d.per_row else v, self.cell.draws(1), draws)
-        packed = pytree.tree_map(line.pack, x)
+        packed = line.pack(x) if isinstance(x, Tensor) else pytree.tree_map(line.pack, x)
         outputs, state = unfold(
             self.cell, line, packed, state, context=context, draws=draws, backend=self.backend, precision=self.precision
         )
@@ -136,10 +144,10 @@ class Recurrent(Opaque):
         sizes = self.cell.inputs
         given: Any = None
         if context:
-            given = _built(context, sizes.context) if isinstance(sizes, Given) else context[0]
+            given = state_of(context, sizes.context) if isinstance(sizes, Given) else context[0]
             sizes = sizes.x if isinstance(sizes, Given) else 1
         before = pytree.tree_unflatten(state, pytree.tree_structure(self._first(0))) if state else None
-        return _built(x, sizes), before, lengths, resets, given, None, start
+        return state_of(x, sizes), before, lengths, resets, given, None, start
 
     def _results(self, x: list[Tensor]) -> list[Tensor]:
         with unset_fake_temporarily():  # the cell's own parameters are no fakes
@@ -201,7 +209,7 @@ class Recurrent(Opaque):
 
     def _batch(self, x: Any, context: Any) -> tuple[int, int]:
         """B and T, when x is what the cell takes."""
-        leaves = pytree.tree_leaves(x)
+        leaves = leaves_of(x)
         sizes = self.cell.inputs.x if context is not None and isinstance(self.cell.inputs, Given) else self.cell.inputs
         shapes = state_leaves(sizes)
         want = "[B, T, " + ", ".join(map(str, shapes[0])) + "]"

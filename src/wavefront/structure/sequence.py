@@ -93,19 +93,19 @@ class Sequence(Structure):
 
     @cached_property
     def row(self) -> Tensor:  # type: ignore[override]
-        return torch.from_numpy(self._place[2])
+        return _kept(self._place[2])
 
     @cached_property
     def order(self) -> Tensor:
         """Where each node lies in the flattened [batch * steps]."""
         place, _, row = self._place
         time = self._lengths[row] - 1 - place if self.reverse else place
-        return torch.from_numpy(row * self.steps + time)
+        return _kept(row * self.steps + time)
 
     @cached_property
     def predecessors(self) -> Tensor:  # type: ignore[override]
         place, rank, row = self._place
-        return torch.from_numpy(np.stack([self._code(row, place, place - d, rank) for d in self.skips], 1))
+        return _kept(np.stack([self._code(row, place, place - d, rank) for d in self.skips], 1))
 
     @cached_property
     def ends(self) -> Tensor:  # type: ignore[override]
@@ -113,7 +113,7 @@ class Sequence(Structure):
         rank = np.empty_like(row)
         rank[self._ranked] = row
         last = self._lengths - 1
-        return torch.from_numpy(np.stack([self._code(row, last, last - back, rank) for back in range(max(self.skips))], 1))
+        return _kept(np.stack([self._code(row, last, last - back, rank) for back in range(max(self.skips))], 1))
 
     def _code(self, row: np.ndarray, here: np.ndarray, before: np.ndarray, rank: np.ndarray) -> np.ndarray:
         """The code of the state at place `before` as it is seen from place `here`: a node, what was given, or NONE behind a reset."""
@@ -137,6 +137,12 @@ class Sequence(Structure):
             return (time_first.flip(0) if self.reverse else time_first).transpose(0, 1)
         flat = y.new_zeros((self.rows * self.steps, *y.shape[1:]))
         return flat.index_copy(0, self.order.to(y.device), y).unflatten(0, (self.rows, self.steps))
+
+
+def _kept(indices: np.ndarray) -> Tensor:
+    """As a tensor for this call and for later ones, whatever mode they are in."""
+    with torch.inference_mode(False):
+        return torch.from_numpy(indices)
 
 
 def _lengths(lengths: Tensor | Many[int] | None, batch: int, steps: int) -> np.ndarray:
