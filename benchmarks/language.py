@@ -10,11 +10,7 @@ metrics, and the seconds of CPU that it took. `generation` compares symbols a se
 from __future__ import annotations
 
 import argparse
-import json
-import resource
 import shlex
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from fitted import fitted
 from record import about, keep, read
 
 # name -> what to fit, further arguments, the metric, what is to be reached
@@ -54,28 +51,6 @@ RUNS: dict[str, tuple[str, list[str], str, float]] = {
         168.56,  # of the 5-gram model that is scored beside it
     ),
 }
-
-
-def fit(name: str, data: Path, runs: Path, seed: int) -> dict[str, Any]:
-    """One run of the command line, what it wrote, and the CPU seconds of this part of it."""
-    source, arguments, _, _ = RUNS[name]
-    folder = runs / f"{name}-{seed}"
-    asked = ["fit", str(data / source), *arguments, "--seed", str(seed)]
-    command = [*asked, "--out", str(folder), "--quiet"]
-    if (folder / "checkpoints").exists() and not _finished(folder):
-        command.append("--resume")
-    elif folder.exists():
-        command.append("--overwrite")
-    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-    subprocess.run([sys.executable, "-m", "wavefront", *command], check=True)
-    seconds = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
-    metrics = json.loads((folder / "metrics.json").read_text())
-    return {**about(" ".join(["wavefront", *asked]), seed=seed), "cpu_seconds": round(seconds, 1), "metrics": metrics}
-
-
-def _finished(folder: Path) -> bool:
-    metrics = folder / "metrics.json"
-    return metrics.exists() and "test" in json.loads(metrics.read_text())
 
 
 @torch.no_grad()
@@ -153,7 +128,8 @@ def main() -> None:
         if name == "generation":
             results[name] = {**about("benchmarks/language.py --only generation", seed=0), "metrics": generation()}
         else:
-            results[name] = fit(name, given.data, given.runs, given.seed)
+            source, arguments, _, _ = RUNS[name]
+            results[name] = fitted(given.data / source, arguments, given.runs / f"{name}-{given.seed}", given.seed)
         keep(given.results, results)
         print(table({name: results[name]}), flush=True)
     print(table(results))

@@ -17,17 +17,14 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import json
-import resource
 import shlex
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from record import about, keep, read
+from fitted import fitted
+from record import keep, read
 
 # data/SOURCES.md: share of words that the official baseline, an ensemble of transducers, gets wrong on the test set
 BASELINE = {"eng_us": 0.4194, "fre": 0.0850, "hun": 0.0180, "kor": 0.1630, "hbs_latn": 0.3210}
@@ -109,27 +106,6 @@ def spoken_strings(data: Path, folder: Path) -> Path:
     return folder
 
 
-def fit(name: str, data: Path, runs: Path, seed: int) -> dict[str, Any]:
-    """One run of the command line, and what it wrote."""
-    folder = runs / f"{name}-{seed}"
-    path = prepared(name, data, runs)
-    asked = ["fit", str(path), *shlex.split(FIGURES[name].options), "--seed", str(seed)]
-    command = [*asked, "--out", str(folder)]
-    cpu = None  # seconds of all threads: tells how much of the machine a run of so many minutes had
-    if not (folder / "report.html").exists():
-        begun = ["--resume"] if (folder / "checkpoints").exists() else ["--overwrite"]
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-m", "wavefront", *command, *begun], check=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        cpu = round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    result: dict[str, Any] = {
-        **about(" ".join(["wavefront", *asked]), seed=seed),
-        "cpu_seconds": cpu,
-        "metrics": json.loads((folder / "metrics.json").read_text()),
-    }
-    return result
-
-
 def table(results: dict[str, dict]) -> str:
     lines = ["| run | metric | test | to reach | symbol_error | seconds |", "| --- | --- | --- | --- | --- | --- |"]
     for name, figure in FIGURES.items():
@@ -163,7 +139,8 @@ def main() -> None:
         asked = not given.only or name in given.only or any(name.startswith(o) for o in given.only if o not in FIGURES)
         if name in results or not asked:
             continue
-        results[name] = fit(name, given.data, given.runs, given.seed)
+        path, arguments = prepared(name, given.data, given.runs), shlex.split(FIGURES[name].options)
+        results[name] = fitted(path, arguments, given.runs / f"{name}-{given.seed}", given.seed)
         keep(given.results, results)
         print(table({name: results[name]}), flush=True)
     print(table(results))

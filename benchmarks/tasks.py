@@ -9,11 +9,9 @@ weights, and the test split is scored once, at the end of `fit`. Each result hol
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
 from pathlib import Path
 
+from fitted import fitted
 from record import about, keep, read
 
 # Reference figures as data/SOURCES.md gives them; InceptionTime on the default split, DTW where the lengths vary
@@ -44,29 +42,6 @@ RUNS: dict[str, tuple[str, list[str], str, float | None]] = {
     **{f"tsc-{name}": (f"tsc/{name}", [], "accuracy", None if score is None else score - 0.15) for name, score in SERIES.items()},
 }
 RUNS["tsc-JapaneseVowels"] = ("tsc/JapaneseVowels", [], "accuracy", 0.975)
-
-
-def fit(name: str, data: Path, runs: Path, seed: int) -> dict[str, object]:
-    """One run of the command line, and what it wrote."""
-    source, arguments, _, _ = RUNS[name]
-    folder = runs / f"{name}-{seed}"
-    path = source if source == "years" else str(data / source)
-    command = ["fit", path, *arguments, "--seed", str(seed), "--out", str(folder), "--quiet"]
-    if (folder / "checkpoints").exists() and not _finished(folder):
-        command.append("--resume")
-    elif folder.exists():
-        command.append("--overwrite")
-    subprocess.run([sys.executable, "-m", "wavefront", *command], check=True)
-    metrics = json.loads((folder / "metrics.json").read_text())
-    return {
-        **about(" ".join(["wavefront", *command]), seed=seed),
-        "metrics": metrics,
-    }
-
-
-def _finished(folder: Path) -> bool:
-    metrics = folder / "metrics.json"
-    return metrics.exists() and "test" in json.loads(metrics.read_text())
 
 
 def character_ngrams(data: Path) -> dict[str, float]:
@@ -132,7 +107,9 @@ def main() -> None:
                 "metrics": character_ngrams(given.data),
             }
         else:
-            results[name] = fit(name, given.data, given.runs, given.seed)
+            source, arguments, _, _ = RUNS[name]
+            path = source if source == "years" else given.data / source
+            results[name] = fitted(path, arguments, given.runs / f"{name}-{given.seed}", given.seed)
         keep(given.results, results)
         print(table({name: results[name]} if name in RUNS else results), flush=True)
     print(table(results))

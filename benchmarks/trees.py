@@ -17,8 +17,6 @@ import argparse
 import gzip
 import json
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -29,6 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fitted import fitted
 from record import about, keep, read
 from wavefront import Tree, cells, unfold
 from wavefront.data.trees import parse_tree
@@ -266,20 +265,13 @@ RUNS: dict[str, tuple[Callable[[Path, Path], None], str, list[str], tuple[str, .
 }
 
 
-def fit(name: str, data: Path, runs: Path, seed: int) -> dict[str, object]:
+def fit(name: str, data: Path, runs: Path, seed: int) -> dict[str, Any]:
     write, source_name, arguments, _ = RUNS[name]
-    folder, source = runs / f"trees-{name}-{seed}", runs / f"data-{source_name}"
+    source = runs / f"data-{source_name}"
     if not source.exists():
         source.mkdir(parents=True)
         write(data, source)
-    command = ["fit", str(source), "--task", "tree", "--seed", str(seed), "--out", str(folder), "--quiet", *arguments]
-    if not (folder / "metrics.json").exists():
-        again = ["--resume"] if (folder / "checkpoints").exists() else ["--overwrite"]
-        subprocess.run([sys.executable, "-m", "wavefront", *command, *again], check=True)
-    return {
-        **about(" ".join(["wavefront", *command]), seed=seed),
-        "metrics": json.loads((folder / "metrics.json").read_text()),
-    }
+    return fitted(source, ["--task", "tree", *arguments], runs / f"trees-{name}-{seed}", seed)
 
 
 def main() -> None:
