@@ -18,6 +18,7 @@ import wavefront
 from laws.table import CELLS, build, context_of, inputs_of
 from wavefront import Cell, Recurrent, cells, wrap
 from wavefront.engine import runs
+from wavefront.engine.backends.compiled import run
 from wavefront.errors import BackendError, ShapeError
 
 B, T = 5, 7
@@ -126,6 +127,28 @@ def test_the_number_of_threads_changes_nothing_but_rounding(make):
         torch.set_num_threads(before)
     for other in found[1:]:
         close(other, found[0], 1e-12)
+
+
+@pytest.mark.parametrize("make", [cells.LSTM, cells.GRU, lambda d, h: cells.LSTM(d, h, layer_norm=True)])
+@pytest.mark.parametrize("units", [70, 33])
+def test_threads_that_share_the_units_of_a_sequence(monkeypatch, make, units):
+    monkeypatch.setattr(run, "SHARED", 0)
+    monkeypatch.setattr(run, "SMALL", 0)
+    net, before = Recurrent(make(5, units), backend="compiled").double(), torch.get_num_threads()
+    x = torch.randn(1, 9, 5, dtype=torch.float64, requires_grad=True)
+    found = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        try:
+            outputs = net(x)[0]
+            gradients = torch.autograd.grad(outputs.square().sum(), [x, *net.parameters()])
+            with torch.inference_mode():
+                found.append([outputs, net(x)[0], *gradients])
+        finally:
+            torch.set_num_threads(before)
+    for others in found[1:]:
+        for a, b in zip(found[0], others, strict=True):
+            torch.testing.assert_close(b, a, rtol=0, atol=1e-12)
 
 
 def test_a_row_does_not_see_its_neighbours():

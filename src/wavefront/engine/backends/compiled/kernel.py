@@ -6,8 +6,9 @@
                 products of the group, in registers           # [rows, panel] sums over the whole k loop
                 what follows them, and what is to be written
 
-A thread takes its slice of the sequences through all fronts: there is no barrier. Rows are found through index arrays, so that ragged
-sequences, trees and grids are the same to it.
+A thread takes its slice of the sequences through all fronts: there is no barrier. Where there are fewer sequences than threads, these share the
+units instead, each keeping its part of the weights in its own cache, and meet after every group. Rows are found through index arrays, so that
+ragged sequences, trees and grids are the same to it.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from typing import Any
 
 import llvmlite.ir as ir
 
-from wavefront.engine.backends.compiled.emit import I16, I64, PTR, Code
+from wavefront.engine.backends.compiled.emit import I1, I16, I64, PTR, Code
 from wavefront.engine.backends.compiled.native import host_bytes, optimised
 from wavefront.engine.backends.compiled.packing import Pack, Packing
 from wavefront.engine.backends.compiled.schedule import Group, Item, Place, Schedule, base, contiguous
 from wavefront.engine.backends.compiled.sparse import APART, SparsePack
-from wavefront.engine.backends.compiled.threads import Team
+from wavefront.engine.backends.compiled.threads import Team, can_meet, write_meeting
 from wavefront.engine.graph import ELEMENTWISE, Recipe, Value
 from wavefront.engine.plan import vanishes
 
@@ -35,6 +36,7 @@ Line = tuple[tuple[tuple[str, int], ...], int]  # an index: Σ coefficient * loo
 class Kernel(Team):
     """The compiled function. Its arguments are named in `arguments`; `run` takes an array with the pointer or number of each."""
 
+    shares = True  # whether threads may share the units
     frame: Any = None  # what the last call was handed and the next may be handed again
     recipe: Recipe | None = None  # how weights and fixed vectors are made of what comes in
 
@@ -68,11 +70,13 @@ class Kernel(Team):
         self._functions: dict[str, ir.Function] = {}
         self._turned: dict[Any, Any] = {}
         self.turned = 0  # numbers of each row that are turned, beside the scratch
+        self._meet = write_meeting(self.module) if self.shares and can_meet() else None
         self._write()
-        slices = self._argument("slices")
+        self.splits = self._meet is not None and not self.turned  # what is turned would have to be waited for, too
+        slices, pieces = self._argument("slices"), self._argument("pieces")
         self.packing = Packing(self.packs, double, low)
         self.place = {key: number for number, key in enumerate(self.arguments)}
-        self.load(self.module, slices)
+        self.load(self.module, slices, pieces)
         self._written = str(self.module)
         del self.module, self.c, self._memo, self._sums, self._tiles, self._functions, self._pointers  # what it takes to write it is large
 
@@ -118,8 +122,16 @@ class Kernel(Team):
         c.b.position_at_end(body)
         fronts = self._number("fronts")  # of the whole structure; this call does those from "low" to "high"
         self._most = self._number("most")
+        if self._meet is not None:
+            none, self._pieces = c.i64(0), self._number("pieces")
+            self._shared = c.b.icmp_signed(">", self._pieces, c.i64(1))
+            self._piece, part = c.b.select(self._shared, part, none), c.b.select(self._shared, none, part)
+            self._met = c.b.alloca(I64)  # how many threads have come to the last meeting, in all
+            c.b.store(none, self._met)
         first = c.b.mul(part, fronts)
         self._scratch = c.at(self._pointer("scratch"), c.b.mul(part, self._number("scratch_size")))
+
+        groups, self.meetings = self.schedule.groups, 0
 
         def front(t: Any) -> None:
             at = c.b.add(first, t)
@@ -132,15 +144,47 @@ class Kernel(Team):
                 first_edge, edges = c.load_i64(self._pointer("edge starts"), at), c.load_i64(self._pointer("edge counts"), at)
                 self._edges, self._owners = (c.at(self._pointer(name), first_edge, I64) for name in ("edge list", "edge owner"))
                 self._first_edges, self._degrees = (c.at(self._pointer(name), start, I64) for name in ("edge first", "degree"))
-            for group in self.schedule.groups:
+            for group in groups:
                 self._group(group, edges if group.edges else count if self.schedule.lasts(group) else self._joined)
+                if group is not groups[-1] or not self.clear or self.schedule.reads(group, "acc"):
+                    self._wait()
             if self.clear:
                 c.if_(c.b.icmp_signed("!=", self._number("clear"), c.i64(0)), lambda: self._clear(count))
+                self._wait()
 
         c.loop(self._number("low"), self._number("high"), 1, front, down=self.reverse)
         c.b.ret_void()
         with c.b.goto_block(self._entry):
             c.b.branch(body)
+
+    def _wait(self) -> None:
+        """Until all who share the units have come here."""
+        c, meet = self.c, self._meet
+        if meet is None:
+            return
+
+        def wait() -> None:
+            self.meetings += 1
+            met = c.b.add(c.b.load(self._met, typ=I64), self._pieces)
+            c.b.store(met, self._met)
+            c.b.call(meet, [c.at(self._table, c.i64(self._argument("met")), I64), met])
+
+        c.if_(self._shared, wait)
+
+    def _own(self, count: int) -> tuple[Any, Any, Any]:
+        """Of so many parts of a group the first that is this thread's, the one after its last, and whether it has the last of all."""
+        c = self.c
+        if self._meet is None:
+            return c.i64(0), c.i64(count), ir.Constant(I1, True)
+        low, high = (c.b.udiv(c.mul(p, count), self._pieces) for p in (self._piece, c.b.add(self._piece, c.i64(1))))
+        return low, high, c.b.icmp_signed("==", high, c.i64(count))
+
+    def _by_one(self, body: Callable[[], None]) -> None:
+        """By one of the threads that share the units."""
+        if self._meet is None:
+            body()
+        else:
+            self.c.if_(self.c.b.icmp_signed("==", self._piece, self.c.i64(0)), body)
 
     # rows of places
 
@@ -205,16 +249,16 @@ class Kernel(Team):
     def _group(self, g: Group, count: Any) -> None:
         self._stage = g.stage
         if g.kind == "reduce":
-            self._reduce(g, count)
+            self._by_one(lambda: self._reduce(g, count))
         elif g.kind == "collect":
-            self._collect(g, count)
+            self._by_one(lambda: self._collect(g, count))
         elif g.windows:
             self._product(g, count)
         else:
             self._map(g, count)
 
-    def _panels(self, shape: tuple[int, ...], body: Any, carry: Any = (), prefix: str = "d") -> Any:
-        """Loops over all dimensions but the last, and over the last in vectors: body(index, lanes, *carry)."""
+    def _panels(self, shape: tuple[int, ...], body: Any, carry: Any = (), prefix: str = "d", split: bool = False) -> Any:
+        """Loops over all dimensions but the last, and over the last in vectors: body(index, lanes, *carry). split: a vector's, this thread's part."""
         c = self.c
         self.vars: dict[str, Any] = {}
         outer: list[Line] = []
@@ -236,11 +280,11 @@ class Kernel(Team):
                     return new
 
                 return c.loop(c.i64(0), c.i64(shape[d]), 1, one, carried)
-            return self._last(shape, tuple(outer), body, carried)
+            return self._last(shape, tuple(outer), body, carried, split)
 
         return nest(0, *carry)
 
-    def _last(self, shape: tuple[int, ...], outer: tuple[Line, ...], body: Any, carried: Any) -> Any:
+    def _last(self, shape: tuple[int, ...], outer: tuple[Line, ...], body: Any, carried: Any, split: bool = False) -> Any:
         c = self.c
         if not shape or shape[-1] == 1:
             self._memo.clear()
@@ -253,19 +297,39 @@ class Kernel(Team):
             self.vars["u"] = u
             return body((*outer, ((("u", 1),), 0)), self.width, *inner)
 
-        if whole:
-            carried = c.loop(c.i64(0), c.i64(whole), self.width, panel, carried)
-        if n % self.width:
+        def rest(*inner: Any) -> Any:
             self._memo.clear()
             self.vars["u"] = c.i64(whole)
-            carried = body((*outer, ((("u", 1),), 0)), n % self.width, *carried)
-        return carried
+            return body((*outer, ((("u", 1),), 0)), n % self.width, *inner)
+
+        if split:
+            low, high, last = self._own(-(-n // self.width))
+            end = c.b.select(last, c.i64(whole), c.mul(high, self.width))
+            c.loop(c.mul(low, self.width), end, self.width, panel)
+            if n % self.width:
+                c.if_(last, rest)
+            return carried
+        if whole:
+            carried = c.loop(c.i64(0), c.i64(whole), self.width, panel, carried)
+        return rest(*carried) if n % self.width else carried
+
+    def _splits(self, shape: tuple[int, ...]) -> bool:
+        """Whether threads that share the units share these."""
+        return len(shape) == 1 and shape[0] > self.width
 
     def _map(self, g: Group, count: Any) -> None:
-        def row(i: Any) -> None:
-            self._panels(g.shape, lambda index, lanes: self._items(g, i, index, lanes))
+        split = self._splits(g.shape)
 
-        self.c.loop(self.c.i64(0), count, 1, row)
+        def row(i: Any) -> None:
+            self._panels(g.shape, lambda index, lanes: self._items(g, i, index, lanes), split=split)
+
+        def rows() -> None:
+            self.c.loop(self.c.i64(0), count, 1, row)
+
+        if split:
+            rows()
+        else:
+            self._by_one(rows)
 
     def _items(self, g: Group, i: Any, index: tuple[Line, ...], lanes: int) -> None:
         self._i, self._lanes = i, lanes
@@ -384,7 +448,8 @@ class Kernel(Team):
                     self._i, self._lanes = i, lanes
                     c.store(c.splat(0.0), self._memory(Place("acc", number), index[0]), lanes)
 
-                self._panels((self.sizes[("state", number)],), zero)
+                size = self.sizes[("state", number)]
+                self._panels((size,), zero, split=self._splits((size,)))
 
         c.loop(c.i64(0), count, 1, row)
 
@@ -484,16 +549,13 @@ class Kernel(Team):
 
             self._row_blocks(count, rows, tile_of, after, lambda i, r: self._fetch(i, r, u, panels_here))
 
-        last = n - (panels - 1) * self.width
-        if rest:
-            c.loop(c.i64(0), c.i64(whole * together * self.width), together * self.width, lambda u: block(u, together, self.width))
-            block(c.i64(whole * together * self.width), rest, last)
-        else:
-            several = whole - (last < self.width)
-            if several:
-                c.loop(c.i64(0), c.i64(several * together * self.width), together * self.width, lambda u: block(u, together, self.width))
-            if several < whole:
-                block(c.i64(several * together * self.width), together, last)
+        last, step = n - (panels - 1) * self.width, together * self.width
+        several = whole if rest else whole - (last < self.width)  # full blocks; there may be one more
+        low, high, ends = self._own(several if several else 1)
+        if several:
+            c.loop(c.mul(low, step), c.mul(high, step), step, lambda u: block(u, together, self.width))
+        if rest or several < whole:
+            c.if_(ends, lambda: block(c.i64(several * step), rest or together, last))
 
     def _fetch(self, i: Any, rows: Any, u: Any, panels: int) -> None:
         """Ask for what will be read and written once the products of a block are done: it comes while they are made."""

@@ -34,6 +34,9 @@ ROWS = 6  # of a front, for each thread, from which products x W + b are made in
 WEIGHTS = 1 << 22  # numbers of such a W
 MANY = 8  # nodes, of which one starts from what is given: from there on it pays to see whether that is zero
 SMALL = 2_000_000  # additions and multiplications below which a second thread costs more than it brings: some ten microseconds of work
+SHARED = (
+    1 << 17
+)  # likewise, between two meetings of threads that share the units of a front: half of it takes longer than to meet (0.3 to 0.5 µs)
 
 
 def carried(
@@ -110,7 +113,7 @@ class Frame(NamedTuple):
     """A kernel's table with all that stays the same while the layout does."""
 
     layout: weakref.ref[Layout]
-    slices: int
+    team: tuple[int, int]
     table: Any
     scratch: int  # numbers for each slice
 
@@ -130,11 +133,12 @@ class Call:
     ):
         """settle: gives what depends on the layout alone; it is done once for calls in a row over the same one."""
         self.kernel, self.layout = kernel, layout
-        wanted = torch.get_num_threads() if home_process() else 1
-        self.slices = max(1, min(wanted, layout.rows)) if work >= SMALL else 1
+        wanted = torch.get_num_threads() if home_process() and work >= SMALL else 1
+        few = kernel.splits and 2 * layout.rows <= wanted and work >= SHARED * kernel.meetings * layout.fronts
+        self.slices, self.pieces = (1, wanted) if few else (max(1, min(wanted, layout.rows)), 1)
         self.alive: list[Any] = []
         known = kernel.frame
-        if known is None or known.layout() is not layout or known.slices != self.slices:
+        if known is None or known.layout() is not layout or known.team != (self.slices, self.pieces):
             self.table = (ctypes.c_int64 * len(kernel.arguments))()
             known = self._frame(layout)
             settle(self)
@@ -149,7 +153,7 @@ class Call:
         kernel.recipe.run(tensor_of, like, 0)
         for number, v in enumerate(fixed):
             self.give(("fixed", number), tensor_of[v].contiguous())
-        together = kernel.packing.run([tensor_of[w] for w in weights], like, self.slices)
+        together = kernel.packing.run([tensor_of[w] for w in weights], like, self.slices * self.pieces)
         for number, start in enumerate(kernel.packing.starts):
             self.give(("pack", number), together, -start)
         for number, pack in enumerate(kernel.sparse):
@@ -173,13 +177,14 @@ class Call:
             ("fronts", layout.fronts),
             ("most", most),
             ("scratch_size", scratch),
-            ("slices", self.slices),
+            ("slices", self.slices * self.pieces),
+            ("pieces", self.pieces),
             ("turned", self.kernel.schedule.scratch * most),
         ):
             self.set(key, number)
         for key, array in (("starts", starts), ("counts", counts), ("list", nodes), ("row", layout.row)):
             self.give(key, array)
-        return Frame(weakref.ref(layout), self.slices, self.table, scratch)
+        return Frame(weakref.ref(layout), (self.slices, self.pieces), self.table, scratch)
 
     def set(self, key: Any, number: int) -> None:
         at = self.kernel.place.get(key)
@@ -202,7 +207,8 @@ class Call:
     def run(self, low: int, high: int) -> None:
         self.set("low", low)
         self.set("high", high)
-        threads.run(self.kernel, self.table, self.slices)
+        self.set("met", 0)
+        threads.run(self.kernel, self.table, self.slices * self.pieces)
 
 
 def _inside(program: Program, layout: Layout) -> bool:

@@ -190,6 +190,13 @@ class Schedule:
     def _costly(self, v: Value, stage: int) -> bool:
         return any(u.kind in EXPENSIVE for u in self.cone(v, stage))
 
+    def reads(self, group: Group, kind: str) -> bool:
+        """Whether a group reads from places of a kind."""
+        found = {
+            a for item in group.items for v in [item.value, *item.value.args] for u in [v, *self.cone(v, group.stage)] for a in (u, *u.args)
+        }
+        return any(v in self.sources and self.sources[v].kind == kind for v in (*found, *(base(v)[0] for v in found if v.args)))
+
     # groups
 
     def lasts(self, group: Group) -> bool:

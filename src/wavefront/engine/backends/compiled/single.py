@@ -33,6 +33,8 @@ class SingleKernel(Kernel):
                so many pairs of an address and a number, "watch"
     """
 
+    shares = False
+
     def __init__(self, inputs: list[Value], results: list[Value], along: dict[Value, bool], double: bool):
         schedule, self.fixed = schedule_of(inputs, results)
         self.weights = list(along)

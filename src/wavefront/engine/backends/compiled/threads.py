@@ -15,9 +15,10 @@ import llvmlite.ir as ir
 from wavefront.engine.backends.compiled.native import compile_module
 from wavefront.engine.process import home_process
 
-__all__ = ["Team", "run"]
+__all__ = ["Team", "can_meet", "run", "write_meeting"]
 
 TEAM = ("omp_get_thread_num", "omp_get_num_threads")
+PATIENCE = 4096  # looks at what others have done, before their threads are let run: they may be waiting for this very core
 
 
 class OpenMP:
@@ -27,7 +28,8 @@ class OpenMP:
         self.parallel = library.GOMP_parallel
         self.parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
         self.parallel.restype = None
-        self.addresses = {name: ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0 for name in TEAM}
+        outside = {name: getattr(library, name) for name in TEAM} | {"sched_yield": ctypes.CDLL(None).sched_yield}
+        self.addresses = {name: ctypes.cast(function, ctypes.c_void_p).value or 0 for name, function in outside.items()}
 
 
 @cache
@@ -49,10 +51,47 @@ def _pool(pid: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="wavefront")
 
 
-def _write_entry(module: ir.Module, slice_: str, slices: int) -> None:
+def can_meet() -> bool:
+    """Whether the threads of a team can wait for each other, which takes that all of them run at once."""
+    return _openmp() is not None
+
+
+def write_meeting(module: ir.Module) -> ir.Function:
+    """Add meet(counter, count) to a module: a thread says that it has come, and goes on when as many have in all."""
+    pointer, i64, i32 = ir.PointerType(), ir.IntType(64), ir.IntType(32)
+    f = ir.Function(module, ir.FunctionType(ir.VoidType(), [pointer, i64]), name="meet")
+    f.linkage = "internal"
+    f.attributes.add("noinline")
+    let_run = ir.Function(module, ir.FunctionType(i32, []), name="sched_yield")
+    counter, count = f.args
+    b = ir.IRBuilder(f.append_basic_block("entry"))
+    head, waiting, long, done = (f.append_basic_block(n) for n in ("head", "waiting", "long", "done"))
+    b.atomic_rmw("add", counter, ir.Constant(i64, 1), "acq_rel")
+    b.branch(head)
+    start = b.block
+    b.position_at_end(head)
+    looks = b.phi(i64)
+    looks.add_incoming(ir.Constant(i64, 0), start)
+    here = b.load_atomic(counter, "acquire", 8, typ=i64)
+    more = b.add(looks, ir.Constant(i64, 1))
+    b.cbranch(b.icmp_signed("<", here, count), waiting, done)
+    b.position_at_end(waiting)
+    looks.add_incoming(more, waiting)
+    b.cbranch(b.icmp_signed("<", more, ir.Constant(i64, PATIENCE)), head, long)
+    b.position_at_end(long)
+    b.call(let_run, [])
+    looks.add_incoming(more, long)
+    b.branch(head)
+    b.position_at_end(done)
+    b.ret_void()
+    return f
+
+
+def _write_entry(module: ir.Module, slice_: str, slices: int, pieces: int | None) -> None:
     """Add entry(table) to a module: called by every thread of a team, it takes the slices that are the thread's own.
 
-    slices: how many there are, as the number of an entry of the table.
+    slices: how many there are, as the number of an entry of the table; pieces: an entry that is not 1 where slices wait for each other, so that
+    each has to have a thread. Where there are not so many threads the first does everything, as one piece.
     """
     pointer, i64 = ir.PointerType(), ir.IntType(64)
     f = ir.Function(module, ir.FunctionType(ir.VoidType(), [pointer]), name="entry")
@@ -61,6 +100,14 @@ def _write_entry(module: ir.Module, slice_: str, slices: int) -> None:
     count = b.load(b.gep(f.args[0], [ir.Constant(i64, slices)], source_etype=i64), typ=i64)
     kernel = next(k for k in module.functions if k.name == slice_)
     head, inside, after = (f.append_basic_block(n) for n in ("head", "inside", "after"))
+    if pieces is not None:
+        place = b.gep(f.args[0], [ir.Constant(i64, pieces)], source_etype=i64)
+        lacking = b.and_(b.icmp_signed(">", b.load(place, typ=i64), ir.Constant(i64, 1)), b.icmp_signed("<", all_, count))
+        with b.if_then(lacking, likely=False):
+            with b.if_then(b.icmp_signed("==", me, ir.Constant(i64, 0))):
+                b.store(ir.Constant(i64, 1), place)
+                b.call(kernel, [f.args[0], ir.Constant(i64, 0)])
+            b.ret_void()
     before = b.block
     b.branch(head)
     b.position_at_end(head)
@@ -80,11 +127,11 @@ class Team:
 
     address: Callable[[str], int]
 
-    def load(self, module: ir.Module, slices: int) -> None:
-        """slices: the entry of the table that says how many there are."""
+    def load(self, module: ir.Module, slices: int, pieces: int | None = None) -> None:
+        """slices: the entry of the table that says how many there are; pieces: likewise, of those that wait for each other."""
         team = _openmp()
         if team:
-            _write_entry(module, "kernel", slices)
+            _write_entry(module, "kernel", slices, pieces)
         self.address, self._alive = compile_module(module, team.addresses if team else {})
         self.entry = self.address("entry") if team else None
         self.slice = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(self.address("kernel"))
