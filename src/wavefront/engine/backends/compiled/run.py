@@ -34,9 +34,7 @@ ROWS = 6  # of a front, for each thread, from which products x W + b are made in
 WEIGHTS = 1 << 22  # numbers of such a W
 MANY = 8  # nodes, of which one starts from what is given: from there on it pays to see whether that is zero
 SMALL = 2_000_000  # additions and multiplications below which a second thread costs more than it brings: some ten microseconds of work
-SHARED = (
-    1 << 17
-)  # likewise, between two meetings of threads that share the units of a front: half of it takes longer than to meet (0.3 to 0.5 µs)
+SHARED = 50_000  # likewise, from one meeting of threads that share the units of a front to the next: to meet takes 0.1 to 0.4 microseconds
 
 
 def carried(
