@@ -1,8 +1,11 @@
 """Large products and their gradients, against torch's own in float64."""
 
+import copy
+
 import pytest
 import torch
 
+from wavefront import Recurrent, cells
 from wavefront.engine.backends.compiled.contract import contract
 from wavefront.engine.products import product
 
@@ -13,7 +16,11 @@ def test_a_contraction_over_rows(shape, dtype):
     n, m, k = shape
     d, x = torch.randn(n, m, dtype=dtype), torch.randn(n, k + 3, dtype=dtype)[:, :k]
     truth = d.double().t() @ x.double()
-    assert (contract(d, x)[:, :k] - truth).abs().max() <= 8 * torch.finfo(dtype).eps * n**0.5 * truth.abs().max().clamp_min(1)
+    limit = 8 * torch.finfo(dtype).eps * n**0.5 * truth.abs().max().clamp_min(1)
+    total, both, other = contract(d, [x, x[:, : k - 1]], contract(d, [x, x[:, : k - 1]]))
+    assert (both[:, :k] - 2 * truth).abs().max() <= 2 * limit
+    assert (other[:, : k - 1] - 2 * truth[:, : k - 1]).numel() == 0 or (other[:, : k - 1] - 2 * truth[:, : k - 1]).abs().max() <= 2 * limit
+    assert (total - 2 * d.double().sum(0)).abs().max() <= 2 * limit
 
 
 def test_a_contraction_on_several_threads():
@@ -21,9 +28,9 @@ def test_a_contraction_on_several_threads():
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        one = contract(d, x)
+        one = contract(d, [x])
         torch.set_num_threads(4)
-        assert torch.equal(contract(d, x), one)
+        assert all(map(torch.equal, contract(d, [x]), one))
     finally:
         torch.set_num_threads(before)
 
@@ -41,3 +48,15 @@ def test_a_large_product_and_its_derivatives(turned):
 
     for a, b in zip(both(product), both(lambda x, w, bias: torch.addmm(bias, x, w))):
         assert (a - b).norm() <= 1e-5 * b.norm()
+
+
+@pytest.mark.parametrize("make", [cells.LSTM, cells.GRU])
+def test_gradients_that_one_delta_gives(make):
+    net, x = Recurrent(make(40, 70), backend="compiled"), torch.randn(16, 30, 40)
+    truth = Recurrent(copy.deepcopy(net.cell).double(), backend="reference")
+
+    def gradients(net, x):
+        return torch.autograd.grad(net(x)[0].square().sum(), list(net.parameters()))
+
+    for a, b in zip(gradients(net, x), gradients(truth, x.double()), strict=True):
+        assert (a - b).norm() <= 1e-6 * b.norm()

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["LARGE", "WeightGradient", "cut", "is_lowered", "lowered", "pairs", "product", "weight_gradient"]
+__all__ = ["LARGE", "WeightGradient", "contraction_of", "cut", "is_lowered", "is_turned", "lowered", "product", "weight_gradient"]
 
 LARGE = 1 << 18  # multiplications below which the call costs more than it saves
 
@@ -97,41 +97,37 @@ def weight_gradient(x: Tensor, d: Tensor, w: Tensor) -> Tensor:
     return found
 
 
+def is_turned(w: Tensor) -> bool:
+    """Whether the numbers of a column lie next to each other, as in the transpose of a weight."""
+    return w.stride(0) == 1 and w.shape[0] != 1
+
+
 class WeightGradient:
-    """Σ xᵀ d [K, M] over blocks of rows, in the layout of the weight. By code of our own where MKL is slow, for oneDNN would first turn both."""
+    """Σ xᵀ d [K, M] over blocks of rows, in the layout of the weight."""
 
     def __init__(self, w: Tensor):
-        self.turned = w.stride(0) == 1 and w.shape[0] != 1
+        self.turned = is_turned(w)
         self.total: Tensor | None = None
-        self.paired: list[Tensor] | None = None  # what `pairs` gave, and how much of it counts
+        self.own: list[Tensor] | None = None  # what code of our own gave, and how much of it counts
         self.shape = (0, 0)
-        self.columns = 0  # of the native code's total, which has some more
 
     def add(self, x: Tensor, d: Tensor) -> None:
         a, b = (d, x) if self.turned else (x, d)
         large = a.dtype is torch.float32 and a.device.type == "cpu" and a.numel() * b.shape[1] >= LARGE
-        if large and is_lowered() and not self.columns and pairs() is not None:
+        if large and (contraction := contraction_of(is_lowered())) is not None:
             a, b = (t if t.stride(-1) == 1 else t.contiguous() for t in (a, b))
-            self.paired, self.shape = pairs()(a, [b], self.paired), (a.shape[1], b.shape[1])
-        elif large and is_lowered() and not self.columns:
+            self.own, self.shape = contraction(a, [b], self.own), (a.shape[1], b.shape[1])
+        elif large and is_lowered():
             part = a.bfloat16().t().mm(b.bfloat16()).float()
             self.total = part if self.total is None else self.total.add_(part)
-        elif self.columns or (large and not _intel() and self.total is None):
-            from wavefront.engine.backends.compiled.contract import contract
-
-            self.columns = b.shape[1]
-            a, b = (t if t.stride(-1) == 1 else t.contiguous() for t in (a, b))
-            self.total = contract(a, b, self.total)
         else:
             self.total = a.t().mm(b) if self.total is None else self.total.addmm_(a.t(), b)
 
     def result(self) -> Tensor | None:
         found = self.total
-        if self.paired is not None:
-            part = cut(self.paired[1], *self.shape)
+        if self.own is not None:
+            part = cut(self.own[1], *self.shape)
             found = part if found is None else found + part
-        elif found is not None and self.columns:
-            found = cut(found, found.shape[0], self.columns)
         return found if found is None or not self.turned else found.t()
 
 
@@ -141,15 +137,22 @@ def cut(padded: Tensor, rows: int, columns: int) -> Tensor:
 
 
 @cache
-def pairs() -> Any:
-    """Code of our own for a weight's gradient in bfloat16, where this machine has instructions for it."""
-    from wavefront.engine.backends.compiled.native import has_bf16
+def contraction_of(low: bool) -> Any:
+    """Code of our own for weights' gradients: in bfloat16 where this machine has instructions for it, in float32 where MKL is slow, for oneDNN would
+    first turn both operands; else None."""
+    if low:
+        from wavefront.engine.backends.compiled.native import has_bf16
 
-    if not has_bf16():
+        if not has_bf16():
+            return None
+        from wavefront.engine.backends.compiled.pairs import contract_pairs
+
+        return contract_pairs
+    if _intel():
         return None
-    from wavefront.engine.backends.compiled.pairs import contract_pairs
+    from wavefront.engine.backends.compiled.contract import contract
 
-    return contract_pairs
+    return contract
 
 
 @cache

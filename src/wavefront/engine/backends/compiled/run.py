@@ -22,7 +22,7 @@ from wavefront.engine.layout import Layout
 from wavefront.engine.loop import replay
 from wavefront.engine.plan import Reach, vanishes
 from wavefront.engine.process import home_process
-from wavefront.engine.products import LARGE, WeightGradient, cut, is_lowered, lowered, pairs, product
+from wavefront.engine.products import LARGE, WeightGradient, contraction_of, cut, is_lowered, is_turned, lowered, product
 
 __all__ = ["Carried", "carried"]
 
@@ -374,7 +374,7 @@ def _backward(
                 array = written[v]
             call.give(("node", number), array)
     over = {} if again else {d: v for v, d in program.over.items()}
-    joint = _joint(program, layout, like, memory.zero)
+    joint = _joint(program, layout, like, tensor_of, memory.zero)
     parts = {v: Sum(program, v, tensor_of, joint) for v in {c.to: None for c in program.contributions}}
     passed: dict[Value, list[Tensor]] = {}  # the gradients of each x of x W + b, block by block
     needed = dict(zip(plan.into, wanted))
@@ -478,7 +478,7 @@ class _Nodes:
 
 
 class Joint:
-    """The gradients that one δ gives, in bfloat16: it is read once for all products with it, and for its own sum."""
+    """The gradients that one δ gives: it is read once for all products with it, and for its own sum."""
 
     def __init__(self, delta: Value, products: list[Contribution], sums: list[Contribution]):
         self.delta, self.products, self.sums = delta, products, sums
@@ -486,7 +486,8 @@ class Joint:
 
     def add(self, nodes: _Nodes, deltas: dict[Value, Tensor]) -> None:
         operands = [nodes.of(c.a) for c in self.products if c.a is not None]
-        self.totals = pairs()(deltas[self.delta], [a if a.stride(-1) == 1 else a.contiguous() for a in operands], self.totals)
+        rows = [t if t.stride(-1) == 1 else t.contiguous() for t in (deltas[self.delta], *operands)]
+        self.totals = contraction_of(is_lowered())(rows[0], rows[1:], self.totals)
 
     def result(self, c: Contribution) -> Tensor:
         assert self.totals is not None
@@ -495,14 +496,15 @@ class Joint:
         return cut(self.totals[1 + self.products.index(c)], self.delta.size, c.to.shape[0]).t()
 
 
-def _joint(program: Program, layout: Layout, like: Tensor, zero: bool) -> dict[Value, Joint]:
+def _joint(program: Program, layout: Layout, like: Tensor, tensor_of: dict[Value, Tensor], zero: bool) -> dict[Value, Joint]:
     """By δ, where it pays, and where δ is in bfloat16."""
-    if not is_lowered() or like.dtype is not torch.float32 or pairs() is None:
+    low = is_lowered()
+    if like.dtype is not torch.float32 or contraction_of(low) is None:
         return {}
     found = {}
     for delta in {c.delta: None for c in program.contributions if len(c.delta.shape) == 1}:
         among = [c for c in program.contributions if c.delta is delta and c.at is None]
-        products = [c for c in among if c.a is not None and len(c.a.shape) == 1]
+        products = [c for c in among if c.a is not None and len(c.a.shape) == 1 and (low or is_turned(tensor_of[c.to]))]
         sums = [c for c in among if c.a is None and c.to.shape == delta.shape]
         large = layout.count(delta.edges) * delta.size * sum(c.to.shape[0] for c in products) >= LARGE
         if (large and not zero) or delta in program.halves:
