@@ -30,7 +30,7 @@ BLOCK, READ_ONCE = (
     1 << 24,
     1 << 21,
 )  # bytes of x W + b before the loop passes over them; the second where nothing is stored: still in a cache then
-ROWS = 6  # of a front, for each thread, from which products x W + b are made in the loop, where nothing of them is stored
+ROWS = 6  # of a front, for each thread, from which products x W + b are made in the loop: nobody has to write them, and read them again
 WEIGHTS = 1 << 22  # numbers of such a W
 MANY = 8  # nodes, of which one starts from what is given: from there on it pays to see whether that is zero
 SMALL = 2_000_000  # additions and multiplications below which a second thread costs more than it brings: some ten microseconds of work
@@ -47,11 +47,11 @@ def carried(
     flat = [leaf for start in starts for leaf in start]
     if is_lowered():
         program = program.lowered
+    if _inside(program, layout):
+        program = program.inside
     if program.needs is None:
-        results, _ = _forward(program.inside if _inside(program, layout) else program, layout, into, flat)
+        results, _ = _forward(program, layout, into, flat)
     else:
-        if program.low and _inside(program, layout):  # in float32 it is no faster: what is stored has to go through memory all the same
-            program = program.inside
         results = Carried.apply(program, layout, len(into), *into, *flat)
     count, leaves = len(program.plan.exported), len(program.leaves)
     ends = results[count:]
