@@ -26,7 +26,7 @@ def run(name, x):
 
     code.loop(code.i64(0), code.i64(x.numel()), code.width, body)
     code.b.ret_void()
-    address, alive = compile_module(module, {})
+    address, alive = compile_module(str(module), {})
     ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(address("f"))(x.data_ptr(), out.data_ptr())
     del alive
     return out

@@ -23,7 +23,7 @@ from wavefront.engine.graph import Graph
 def program_of(cell):
     plan = plan_of(_example(cell)).plan
     made = Program(plan, tuple(True for _ in plan.into), double=False)
-    made.backward  # noqa: B018
+    made.forward, made.backward  # noqa: B018
     return made
 
 
@@ -125,8 +125,8 @@ def test_code_for_other_machines(monkeypatch, triple, cpu):
     llvm.initialize_all_asmprinters()
     texts = []
 
-    def only_for_there(module, symbols):
-        parsed = llvm.parse_assembly(str(module))
+    def only_for_there(text, symbols):
+        parsed = llvm.parse_assembly(text)
         parsed.verify()
         texts.append(llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, opt=3).emit_assembly(parsed))
         return lambda name: 1, None
@@ -137,6 +137,6 @@ def test_code_for_other_machines(monkeypatch, triple, cpu):
     plan = plan_of(_example(cells.LSTM(3, 6))).plan
     monkeypatch.setattr(threads, "compile_module", only_for_there)
     made = Program(plan, tuple(True for _ in plan.into), double=False)
-    made.backward  # noqa: B018
+    made.forward, made.backward  # noqa: B018
     assert len(texts) == 2
     assert all("fmla" in text for text in texts)  # vectors, fused

@@ -318,7 +318,7 @@ def _programs(plan: Plan, like: Tensor) -> dict[Any, Any]:
     double = like.dtype is torch.float64
     programs = {(k, None, double): Program(stage, None, double) for k, stage in enumerate(plan.stages)}
     for program in programs.values():
-        program.forward  # noqa: B018
+        program.check()
     return programs
 
 
@@ -540,7 +540,7 @@ def _verify(
 
 
 def _same(what: str, real: Iterable[Tensor | None], found: Iterable[Tensor | None], dtype: torch.dtype) -> None:
-    near = 1e-9 if dtype is torch.float64 else 1e-3
+    near = 1e-7 if dtype is torch.float64 else 1e-3  # torch's own may be rounded to float32 on the way, as hardsigmoid's gradient is
     for a, b in zip(real, found):
         if a is None and b is None:
             continue

@@ -76,8 +76,7 @@ class Kernel(Team):
         slices, pieces = self._argument("slices"), self._argument("pieces")
         self.packing = Packing(self.packs, double, low)
         self.place = {key: number for number, key in enumerate(self.arguments)}
-        self.load(self.module, slices, pieces)
-        self._written = str(self.module)
+        self._written = self.load(self.module, slices, pieces)
         del self.module, self.c, self._memo, self._sums, self._tiles, self._functions, self._pointers  # what it takes to write it is large
 
     @property

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import llvmlite
-import llvmlite.ir as ir
 
 from wavefront.engine.backends.compiled import elf, store
 
@@ -22,9 +21,8 @@ __all__ = ["compile_module", "has_bf16", "host_bytes", "optimised"]
 FORM = "1"  # of what is kept: another one when the same text is to be compiled in another way
 
 
-def compile_module(module: ir.Module, symbols: dict[str, int]) -> tuple[Callable[[str], int], Any]:
+def compile_module(text: str, symbols: dict[str, int]) -> tuple[Callable[[str], int], Any]:
     """-> the address of a function by name, and what has to stay alive. symbols: what is outside, by name."""
-    text = str(module)
     if not elf.can_load():
         return _in_process(text, symbols)
     key = hashlib.sha256("\n".join((FORM, llvmlite.__version__, _host(), text)).encode()).hexdigest()

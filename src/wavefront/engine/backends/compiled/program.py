@@ -168,6 +168,12 @@ class Program:
         sizes |= {("node", n): self.homes[v].of.size if v in self.homes else v.size for n, (_, v) in enumerate(arrays.node)}
         return sizes | {("row", n): v.size for n, (_, v) in enumerate(arrays.row)}
 
+    def check(self) -> None:
+        """Unsupported, with the reason, where no native code can be made. To make it is left to the first call, for of a cell that is trained nobody
+        may ever ask for inference, nor the other way round."""
+        with self._lock:
+            self._scheduled  # noqa: B018
+
     @property
     def forward(self) -> tuple[Kernel, Arrays]:
         with self._lock:
@@ -180,6 +186,12 @@ class Program:
 
     @cached_property
     def _forward(self) -> tuple[Kernel, Arrays]:
+        schedule, arrays = self._scheduled
+        return Kernel(schedule, self._sizes(arrays), self.slots, self.double, reverse=False, low=self.low), arrays
+
+    @cached_property
+    def _scheduled(self) -> tuple[Schedule, Arrays]:
+        """The forward loop; it decides what is stored where."""
         arrays = Arrays([], [], [])
         sources = self._sources(arrays, self.lifted)
         outputs = [(v, Place("own", n), False) for n, v in enumerate(self.plan.after)]
@@ -200,11 +212,11 @@ class Program:
                     arrays.node.append(("into", x))
             self._add_fixed(arrays, sources, [v for v, _, _ in outputs])
             schedule = Schedule(sources, outputs)
-        return Kernel(schedule, self._sizes(arrays), self.slots, self.double, reverse=False, low=self.low), arrays
+        return schedule, arrays
 
     @cached_property
     def _backward(self) -> tuple[Kernel, Arrays]:
-        self.forward  # noqa: B018  decides what is stored where
+        self._scheduled  # noqa: B018  decides what is stored where
         arrays = Arrays([], [], [])
         sources = self._sources(arrays, [v for v in self.lifted if v in self._read_again])
 

@@ -127,14 +127,16 @@ class Team:
 
     address: Callable[[str], int]
 
-    def load(self, module: ir.Module, slices: int, pieces: int | None = None) -> None:
-        """slices: the entry of the table that says how many there are; pieces: likewise, of those that wait for each other."""
+    def load(self, module: ir.Module, slices: int, pieces: int | None = None) -> str:
+        """slices: the entry of the table that says how many there are; pieces: likewise, of those that wait for each other. -> the module's text."""
         team = _openmp()
         if team:
             _write_entry(module, "kernel", slices, pieces)
-        self.address, self._alive = compile_module(module, team.addresses if team else {})
+        text = str(module)
+        self.address, self._alive = compile_module(text, team.addresses if team else {})
         self.entry = self.address("entry") if team else None
         self.slice = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(self.address("kernel"))
+        return text
 
 
 def run(kernel: Team, table: Any, slices: int) -> None:
