@@ -42,6 +42,16 @@ def test_a_roll_has_the_notes_of_each_step():
     assert reloaded(task).state() == task.state()
 
 
+@pytest.mark.parametrize("output", ["nade", "bernoulli"])
+def test_learning_begins_at_how_often_each_note_sounds(output):
+    _, network = made(output=output)
+    bias = network.output.b.bias if output == "nade" else network.output.V.bias
+    steps = [step for piece in PIECES for step in piece]
+    for note in (21, 60, 62, 67):
+        n = sum(note in step for step in steps)
+        assert bias[note - 21].item() == pytest.approx(math.log((n + 1) / (len(steps) - n + 1)), rel=1e-6)
+
+
 def test_nade_is_its_definition():
     torch.manual_seed(2)
     output = NADE(3, size=6, units=4).double()

@@ -63,6 +63,7 @@ class Music(Task):
         super().__init__(settings, columns)
         self.keys = PIANO  # lowest and highest
         self.pieces = self.steps = 0
+        self.sounding = np.zeros(MIDI[1] + 1)  # in how many training steps each note sounds; counted where a run begins
 
     @classmethod
     def claim(cls, source: Source, columns: Mapping[str, str]) -> Claim | None:
@@ -81,6 +82,8 @@ class Music(Task):
             with in_row(source, number):
                 piece = self._piece(row)
             self.pieces, self.steps = self.pieces + 1, self.steps + len(piece)
+            for step in piece:
+                self.sounding[list(set(step))] += 1
             low, high = min([low, *(min(step) for step in piece if step)]), max([high, *(max(step) for step in piece if step)])
         if not self.steps:
             raise DataError(f"{source.path}: {self.pieces} training pieces, and not one with a step in it.")
@@ -162,8 +165,13 @@ class Music(Task):
         output: Output
         if s.output == "nade":
             output = NADE(layers.outputs, self.size, s.nade_units)
+            bias = output.b.bias
         else:
             output = BernoulliVector(layers.outputs, self.size)
+            bias = output.V.bias
+        on = torch.as_tensor(self.sounding[self.keys[0] : self.keys[1] + 1])
+        with torch.no_grad():  # the log-odds that each note sounds: to begin with, the network says what counting says
+            bias.copy_(((on + 1) / (self.steps - on + 1)).log())
         return Autoregressive(layers, output, ending="given")
 
     def loss(self, network: nn.Module, batch: Batch) -> tuple[Tensor, int]:
