@@ -81,12 +81,19 @@ class Layout:
         return np.repeat(np.arange(self.fronts), self.sizes)
 
     @cached_property
-    def rolling(self) -> tuple[np.ndarray, np.ndarray, Tensor]:
+    def rolling(self) -> tuple[np.ndarray, np.ndarray, list[Tensor]]:
         """own, before and ends for a chain whose states are kept for two fronts only."""
         own = self.extra + self.row + self.rows * (self.front % 2)
-        with torch.inference_mode(False):
-            ends = torch.from_numpy(self._places(self._end_codes, np.arange(self.rows)[:, None], own))
-        return own, self._places(self._codes, self.row[:, None], own), ends
+        return (
+            own,
+            self._places(self._codes, self.row[:, None], own),
+            _columns(self._places(self._end_codes, np.arange(self.rows)[:, None], own)),
+        )
+
+    @cached_property
+    def last(self) -> list[Tensor]:
+        """Where the final states lie, by part of the history."""
+        return _columns(self.ends)
 
     @cached_property
     def shifted(self) -> bool:
@@ -223,10 +230,16 @@ class Layout:
     def index(self) -> dict[str, Tensor]:
         """The same as tensors, for what torch gathers: now and in later calls, whatever mode they are in."""
         with torch.inference_mode(False):
-            found = {"row": self.row, "before": self.before, "ends": self.ends}
+            found = {"row": self.row, "before": self.before}
             if self.owner is not None:
                 found["owner"] = self.owner
             return {name: torch.from_numpy(array) for name, array in found.items()}
+
+
+def _columns(indices: np.ndarray) -> list[Tensor]:
+    """As tensors for now and for later calls, whatever mode they are in."""
+    with torch.inference_mode(False):
+        return [torch.from_numpy(np.ascontiguousarray(column)) for column in indices.T]
 
 
 _by_structure: weakref.WeakKeyDictionary[Structure, dict[int | str, Layout]] = weakref.WeakKeyDictionary()

@@ -53,27 +53,36 @@ class Packing:
         sizes = [pack.size(self.width, low) for pack in packs]
         self.starts = [sum(sizes[:n]) for n in range(len(sizes))]
         self.size = sum(sizes)
-        self._jobs: dict[Any, tuple[np.ndarray, np.ndarray]] = {}
+        self._plans: dict[Any, tuple[np.ndarray, np.ndarray]] = {}
+        self._last: tuple[Any, np.ndarray] | None = None  # where the weights of the last run lay, and its jobs
 
     def run(self, weights: Sequence[Tensor], like: Tensor, slices: int) -> Tensor:
         """weights: the values of `self.weights`, in order."""
         out = like.new_empty(self.size)
         if not self.size:
             return out
-        strides = tuple(w.stride() for w in weights)
-        if strides not in self._jobs:
-            self._jobs = {strides: self._plan(strides)}
-        plan, owner = self._jobs[strides]
-        jobs = plan.copy()
-        jobs[:, 0] += np.array([w.data_ptr() for w in weights])[owner]
-        jobs[:, 1] += out.data_ptr()
+        lie = [(w.data_ptr(), w.stride()) for w in weights]
+        last = self._last
+        if last is None or last[0] != lie:
+            self._last = last = lie, self._found(lie)
+        jobs = last[1]
         slices = 1 if self.size < FEW else slices
-        table = (ctypes.c_int64 * 3)(jobs.ctypes.data, len(jobs), slices)
+        table = (ctypes.c_int64 * 4)(jobs.ctypes.data, len(jobs), slices, out.data_ptr())
         threads.run(_packer(self.double, self.low), table, slices)
         return out
 
+    def _found(self, lie: list[tuple[int, tuple[int, ...]]]) -> np.ndarray:
+        """The jobs for weights that lie at these addresses, with these strides."""
+        strides = tuple(step for _, step in lie)
+        if strides not in self._plans:
+            self._plans = {strides: self._plan(strides)}
+        plan, owner = self._plans[strides]
+        jobs = plan.copy()
+        jobs[:, 0] += np.array([address for address, _ in lie])[owner]
+        return jobs
+
     def _plan(self, strides: tuple[tuple[int, ...], ...]) -> tuple[np.ndarray, np.ndarray]:
-        """The jobs, addresses relative to the weights and to the array, and the number of each job's weight."""
+        """The jobs, "from" relative to the weight, "to" a place in the array that is made; and the number of each job's weight."""
         jobs, owner = [], []
         for pack, start in zip(self.packs, self.starts):
             count, windows = -(-pack.columns // self.width), len(pack.windows)
@@ -84,11 +93,11 @@ class Packing:
                 for number, (weight, column) in enumerate(pack.windows):
                     at = self.weights.index(weight)
                     down, across = strides[at]
-                    source = (column + panel * self.width) * across
+                    source = (column + panel * self.width) * across * self.bytes
                     target = start + (block * pack.depth(self.low) * windows + number * together + panel - block) * self.width
                     step = windows * together * self.width
                     lanes = min(self.width, pack.columns - panel * self.width)
-                    jobs.append((source * self.bytes, target * self.bytes, pack.rows, down, across, step, lanes))
+                    jobs.append((source, target, pack.rows, down, across, step, lanes))
                     owner.append(at)
         return np.array(jobs, dtype=np.int64).reshape(-1, len(JOB)), np.array(owner, dtype=np.int64)
 
@@ -106,13 +115,18 @@ class Packer(threads.Team):
         f = ir.Function(self.module, ir.FunctionType(ir.VoidType(), [PTR, I64]), name="kernel")
         c = Code(self.module, f, double, self.width)
         table, part = f.args
-        jobs, count, slices = c.load_pointer(table, 0), c.load_i64(table, c.i64(1)), c.load_i64(table, c.i64(2))
+        jobs, count, slices, out = (
+            c.load_pointer(table, 0),
+            c.load_i64(table, c.i64(1)),
+            c.load_i64(table, c.i64(2)),
+            c.load_pointer(table, 3),
+        )
         low, high = (c.b.sdiv(c.b.mul(count, p), slices) for p in (part, c.add(part, c.i64(1))))
 
         def one(j: Any) -> None:
             job = c.at(jobs, c.mul(j, len(JOB)), I64)
-            numbers = [c.load_pointer(job, k) if k < 2 else c.load_i64(job, c.i64(k)) for k in range(len(JOB))]
-            c.b.call(panel, numbers)
+            source, (target, *others) = c.load_pointer(job, 0), [c.load_i64(job, c.i64(k)) for k in range(1, len(JOB))]
+            c.b.call(panel, [source, c.at(out, target), *others])
 
         c.loop(low, high, 1, one)
         c.b.ret_void()

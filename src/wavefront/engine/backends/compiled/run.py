@@ -189,12 +189,14 @@ class Call:
         if at is not None:
             self.table[at] = number
 
-    def give(self, key: Any, array: np.ndarray | Tensor, first: int = 0) -> None:
-        """An array; of what is held by node, the part that starts with node `first`."""
-        address = array.ctypes.data if isinstance(array, np.ndarray) else array.data_ptr()
-        if first:
-            assert isinstance(array, Tensor)
-            address -= first * array.stride(0) * array.element_size()
+    def give(self, key: Any, array: np.ndarray | Tensor, first: int = 0, column: int = 0) -> None:
+        """An array; of what is held by node, the part that starts with node `first`, from a column on."""
+        if isinstance(array, Tensor):
+            address = array.data_ptr()
+            if first or column:
+                address += (column - first * array.stride(0)) * array.element_size()
+        else:
+            address = array.ctypes.data
         self.set(key, address)
         self.alive.append(array)
 
@@ -295,7 +297,7 @@ def _forward(
             for v, number in sums.items():
                 call.give(("node", number), block[v], first)
             for number, home in kept:
-                call.give(("node", number), block[home.of][:, home.start :], first)
+                call.give(("node", number), block[home.of], first, home.start)
             call.run(low, high)
             if program.needs is None:
                 del call.alive[len(call.alive) - len(sums) - len(kept) :]
@@ -305,8 +307,7 @@ def _forward(
     for v in plan.exported:
         results.append(buffers[program.as_state[v]][layout.extra :] if v in program.as_state else written[v])
     for back in range(layout.history):
-        ends = [layout.index["ends"] if whole else layout.rolling[2] for whole in full]
-        results += [buffer.index_select(0, end[:, back]) for buffer, end in zip(buffers, ends)]
+        results += [buffer.index_select(0, (layout.last if whole else layout.rolling[2])[back]) for buffer, whole in zip(buffers, full)]
     return results, Memory(buffers, [written[v] for v in program.own_arrays], zero, blocks)
 
 
@@ -326,7 +327,7 @@ def _backward(
     tensor_of = dict(zip(plan.into, into))
     written = dict(zip(program.own_arrays, memory.written))
     rolls = layout.chain
-    own, before, end = layout.rolling if rolls else (layout.own, layout.before, layout.index["ends"])
+    own, before, end = layout.rolling if rolls else (layout.own, layout.before, layout.last)
 
     def settle(call: Call) -> None:
         call.give("acc own", own)
@@ -347,7 +348,7 @@ def _backward(
         for part in range(layout.history):
             d = d_ends[part * leaves + number]
             if d is not None:
-                acc.index_add_(0, end[:, part], d)
+                acc.index_add_(0, end[part], d)
         accs.append(acc)
         call.give(("acc", number), acc)
         call.give(("state", number), buffers[number])
@@ -384,8 +385,8 @@ def _backward(
         for v, number in sums.items():
             call.give(("node", number), of[v], first)
         for number, home in kept:
-            call.give(("node", number), of[home.of][:, home.start :], first)
-        parts_of = {False: slice(first, last), True: slice(*layout.edge_offsets[[low, high]].tolist())}  # by whether it is of edges
+            call.give(("node", number), of[home.of], first, home.start)
+        parts_of = {False: slice(first, last), True: slice(int(layout.edge_offsets[low]), int(layout.edge_offsets[high]))}  # True: of edges
         here = {
             d: of[over[d]]
             if d in over
