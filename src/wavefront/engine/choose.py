@@ -578,9 +578,14 @@ def _compiled_loop(planned: Planned, number: int, layout: Layout, into: list[Ten
     from wavefront.engine.backends.compiled.program import Program
     from wavefront.engine.backends.compiled.run import carried
 
+    dtype = starts[0][0].dtype
+    if any(t.dtype is not dtype for t in into):  # masks and whole numbers are numbers there, the places of a sparse matrix are not
+        stage = planned.plan.stages[number]
+        places = {v.args[2] for v in stage.carried if v.kind == "sparse"}
+        into = [t if v in places else t.to(dtype) for v, t in zip(stage.into, into)]
     everything = [*into, *(leaf for start in starts for leaf in start)]
     needs = tuple(t.requires_grad for t in into) if torch.is_grad_enabled() and any(t.requires_grad for t in everything) else None
-    key = (number, needs, starts[0][0].dtype is torch.float64)
+    key = (number, needs, dtype is torch.float64)
     with _lock:
         if key not in planned.programs:
             planned.programs[key] = Program(planned.plan.stages[number], needs, key[2])

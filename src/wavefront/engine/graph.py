@@ -191,6 +191,8 @@ class Graph:
             return self.const(-a.attr)
         if kind == "number" and not a.logical:
             return a
+        if kind == "ne" and a.logical and is_const(values[1], 0.0):
+            return a
         return self.new(kind, values, None, shape, rows)
 
     def _squeezed(self, v: Value, rank: int) -> Value:

@@ -99,7 +99,7 @@ def weight_gradient(x: Tensor, d: Tensor, w: Tensor) -> Tensor:
 
 def is_turned(w: Tensor) -> bool:
     """Whether the numbers of a column lie next to each other, as in the transpose of a weight."""
-    return w.stride(0) == 1 and w.shape[0] != 1
+    return w.dim() == 2 and w.stride(0) == 1 and w.shape[0] != 1
 
 
 class WeightGradient:

@@ -221,7 +221,7 @@ class Single:
                     homes.append(tensor)
                 number = next((n for n, home in enumerate(homes) if _shares(tensor, home)), None)
                 lies = 1 in tensor.stride() if name == "weight" else tensor.is_contiguous()
-                if number is None or not lies:
+                if number is None or not lies or tensor.dtype is not self.dtype:
                     self.places.append(f"a[{len(self.anew)}].data_ptr()")
                     self.anew.append(v)
                     tensor = self._laid(v, tensor)
@@ -233,6 +233,7 @@ class Single:
         self.homes = tuple(homes)
 
     def _laid(self, v: Value, tensor: Tensor) -> Tensor:
+        tensor = tensor.to(self.dtype)  # masks and whole numbers
         return tensor.t().contiguous().t() if self.along.get(v) else tensor.contiguous()
 
     def _other(self, state: Any, x: Any) -> tuple[Any, Tensor] | None:

@@ -49,7 +49,7 @@ def record(
         value = recorder.graph.input(name, tensor.shape[1:] if has_rows else tensor.shape, has_rows, has_rows and tensor.shape[0] == edges)
         if has_rows and not tensor.is_floating_point() and tensor.dtype is not torch.bool:
             raise Unsupported(f"an input of {tensor.dtype}")
-        recorder.know(tensor, recorder.graph.op("ne", value, 0.0) if tensor.dtype is torch.bool else value)
+        recorder.know(tensor, value)
     with torch.enable_grad(), recorder:
         result = step()
     return pytree.tree_map(lambda t: recorder.of(t) if isinstance(t, Tensor) else t, result)
@@ -87,6 +87,8 @@ class Recorder(TorchDispatchMode):
         self.alive: list[Tensor] = []  # an id must not be used twice
 
     def know(self, tensor: Tensor, value: Value) -> None:
+        if tensor.dtype is torch.bool and not value.logical:
+            value = self.graph.op("ne", value, 0.0)
         if id(tensor) not in self.values:
             self.alive.append(tensor)
             where = tensor.untyped_storage()._cdata
@@ -711,6 +713,18 @@ def _log_softmax(r, a, dim, half_to_float=False):
         raise Unsupported("softmax over another dimension than the last")
     off = g.op("sub", a, g.stop(g.reshape(g.amax(a), [*a.shape[:-1], 1])))
     return g.op("sub", off, g.op("log", g.reshape(g.sum(g.op("exp", off)), [*a.shape[:-1], 1])))
+
+
+@translation("logsumexp")
+def _logsumexp(r, a, dim, keepdim=False):
+    g = r.graph
+
+    def reduce(v):
+        most = g.stop(g.amax(v))
+        most = g.op("where", g.op("eq", g.op("abs", most), math.inf), 0.0, most)  # inf - inf is no number
+        return g.op("add", g.op("log", g.sum(g.op("exp", g.op("sub", v, g.reshape(most, [*v.shape[:-1], 1]))))), most)
+
+    return _over_last(r, a, dim, keepdim, reduce)
 
 
 @translation("linalg_vector_norm")

@@ -786,7 +786,7 @@ class Kernel(Team):
         if v.kind == "const":
             return c.splat(v.attr)
         if self.schedule.held(v, self._stage):
-            return self._read(self._place(v), _flat(index, contiguous(v.shape)))
+            return self._in_memory(v, _flat(index, contiguous(v.shape)))
         if v.kind in ELEMENTWISE:
             return c.elementary(v.kind, *(self.value(a, _broadcast(a, v, index)) for a in v.args))
         a = v.args[0]
@@ -825,7 +825,11 @@ class Kernel(Team):
         if len(a.shape) == 1:
             return self.value(a, (flat,))
         memory, offset = base(a)
-        return self._read(self._place(memory), (flat[0], flat[1] + offset))
+        return self._in_memory(memory, (flat[0], flat[1] + offset))
+
+    def _in_memory(self, v: Value, line: Line) -> Any:
+        found = self._read(self._place(v), line)
+        return self.c.compare("!=", found, self.c.splat(0.0)) if v.logical else found  # truth values lie there as numbers
 
     def _read(self, place: Place, line: Line) -> Any:
         c = self.c
