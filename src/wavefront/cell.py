@@ -111,10 +111,14 @@ def state_of(leaves: Many[Any], sizes: Sizes) -> Any:
 
 def leaves_of(tree: Any) -> list[Any]:
     """`pytree.tree_leaves`, at once for what most states and inputs are: one tensor, or a tuple of tensors."""
-    if isinstance(tree, Tensor):
+    if tree is None or isinstance(tree, Tensor):
         return [tree]
-    if isinstance(tree, tuple) and all(isinstance(part, Tensor) for part in tree):
-        return list(tree)
+    if isinstance(tree, tuple):
+        for part in tree:
+            if not isinstance(part, Tensor):
+                break
+        else:
+            return list(tree)
     return pytree.tree_leaves(tree)
 
 
@@ -248,8 +252,8 @@ def named(cell: Cell) -> str:
 
 def _like(cell: Cell) -> Tensor | None:
     """A tensor of the cell's dtype, on its device."""
-    own = (t for t in cell._parameters.values() if t is not None)  # the first of `parameters()`, found without looking for the rest
-    return next((t for t in chain(own, cell.parameters(), cell.buffers()) if t.is_floating_point()), None)
+    every = (t for module in cell.modules() for t in module._parameters.values() if t is not None)  # `parameters()`, in half the time
+    return next((t for t in chain(every, cell.buffers()) if t.is_floating_point()), None)
 
 
 def _shape(sizes: tuple[int, ...]) -> str:

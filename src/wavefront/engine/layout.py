@@ -253,8 +253,11 @@ def layout_of(structure: Structure, slots: int | str) -> Layout:
     key = (structure.key, slots)
     if key[0] is not None:
         with _lock:
-            found = _by_key.pop(key, None) or Layout(structure, slots)
-            _by_key[key] = found
+            found = _by_key.get(key)
+            if found is not None:
+                _by_key.move_to_end(key)
+                return found
+            found = _by_key[key] = Layout(structure, slots)
             nodes = sum(layout.nodes for layout in _by_key.values())
             while len(_by_key) > 1 and (len(_by_key) > KEPT or nodes > KEPT_NODES):
                 nodes -= _by_key.popitem(last=False)[1].nodes
