@@ -3,57 +3,59 @@
 h(t) = f(h(t-1), x(t); θ)
 """
 
-from importlib import import_module
 from typing import Any
+
+from wavefront.lazy import lazily
 
 __version__ = "0.1.0"
 
 # Every public name and its home; imported at first use, so that `import wavefront` costs nothing and the command line answers at once.
 _HOMES = {
-    "Bidirectional": "wavefront.networks",
-    "Cell": "wavefront.cell",
-    "Children": "wavefront.cell",
-    "Deep": "wavefront.networks",
-    "Draw": "wavefront.cell",
-    "EchoStateClassifier": "wavefront.estimators",
-    "EchoStateRegressor": "wavefront.estimators",
-    "FourCorners": "wavefront.networks",
-    "FourSweeps": "wavefront.networks",
-    "GRU": "wavefront.networks",
-    "GRUCell": "wavefront.networks",
-    "Given": "wavefront.cell",
-    "Graph": "wavefront.structure",
-    "Grid": "wavefront.structure",
-    "LSTM": "wavefront.networks",
-    "LSTMCell": "wavefront.networks",
-    "RNN": "wavefront.networks",
-    "RNNCell": "wavefront.networks",
-    "Recurrent": "wavefront.networks",
-    "Recursive": "wavefront.networks",
-    "Run": "wavefront.app.run",
-    "Sequence": "wavefront.structure",
-    "ShapeError": "wavefront.errors",
-    "Tree": "wavefront.structure",
-    "WavefrontError": "wavefront.errors",
-    "clip_gradient": "wavefront.clipping",
-    "convert": "wavefront.networks",
-    "draw": "wavefront.inspect",
-    "fit": "wavefront.app.fitting",
-    "load": "wavefront.app.run",
-    "unfold": "wavefront.unfolding",
+    "Bidirectional": "networks.recurrent",
+    "Cell": "cell",
+    "Children": "cell",
+    "Deep": "networks.deep",
+    "Draw": "cell",
+    "EchoStateClassifier": "estimators",
+    "EchoStateRegressor": "estimators",
+    "FourCorners": "networks.grid",
+    "FourSweeps": "networks.grid",
+    "GRU": "networks.dropin",
+    "GRUCell": "networks.dropin_cells",
+    "Given": "cell",
+    "Graph": "structure",
+    "Grid": "structure",
+    "LSTM": "networks.dropin",
+    "LSTMCell": "networks.dropin_cells",
+    "RNN": "networks.dropin",
+    "RNNCell": "networks.dropin_cells",
+    "Recurrent": "networks.recurrent",
+    "Recursive": "networks.recursive",
+    "Run": "app.run",
+    "Sequence": "structure",
+    "ShapeError": "errors",
+    "Tree": "structure",
+    "WavefrontError": "errors",
+    "cells": "cells",
+    "clip_gradient": "clipping",
+    "convert": "networks.conversion",
+    "draw": "inspect",
+    "fit": "app.fitting",
+    "generative": "generative",
+    "load": "app.run",
+    "networks": "networks",
+    "structure": "structure",
+    "unfold": "unfolding",
+    "wrap": "wrap",
 }
-_PACKAGES = ("cells", "generative", "networks", "structure", "wrap")
 
-__all__ = sorted([*_HOMES, *_PACKAGES])
+__all__ = sorted(_HOMES)
+
+_get = lazily(__name__, _HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    if name in _PACKAGES:
-        return import_module(f"wavefront.{name}")
-    if name in _HOMES:
-        found = globals()[name] = getattr(import_module(_HOMES[name]), name)
-        return found
-    raise AttributeError(f"module 'wavefront' has no attribute {name!r}")
+    return _get(name)
 
 
 def __dir__() -> list[str]:

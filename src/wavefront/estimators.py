@@ -13,7 +13,8 @@ import torch
 
 from wavefront.cells import Reservoir
 from wavefront.errors import DataError
-from wavefront.networks import EchoState, EchoSummary
+from wavefront.networks.echo_state import EchoState
+from wavefront.networks.echo_summary import EchoSummary
 from wavefront.networks.ridge import Ridge
 
 try:

@@ -16,7 +16,10 @@ from wavefront.generative.ending import ENDLESS, Ending, EndSymbol, GivenLength,
 from wavefront.generative.feedback import unfold_forced
 from wavefront.generative.output import Output
 from wavefront.generative.symbols import SymbolOutput
-from wavefront.networks import Attending, Bridge, Memory, Recurrent
+from wavefront.networks.attending import Attending
+from wavefront.networks.attention import Memory
+from wavefront.networks.bridge import Bridge
+from wavefront.networks.recurrent import Recurrent
 from wavefront.wrap import Forced
 
 __all__ = ["Autoregressive", "Sample", "Writing"]

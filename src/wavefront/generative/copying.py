@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from wavefront.errors import SettingsError
 from wavefront.generative.symbols import SymbolOutput, log_softmax
-from wavefront.networks import Memory
+from wavefront.networks.attention import Memory
 
 __all__ = ["Copying"]
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from wavefront.cell import Cell, Given, advance, draws_wanted, named
 from wavefront.errors import SettingsError, ShapeError
 from wavefront.generative.symbols import SymbolOutput
-from wavefront.networks import Attending, Recurrent
+from wavefront.networks.attending import Attending
+from wavefront.networks.recurrent import Recurrent
 from wavefront.wrap import Forced
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from wavefront.engine.single import single
 from wavefront.generative.autoregressive import Autoregressive, Writing
 from wavefront.generative.decoding import NEVER, truncated
 from wavefront.generative.symbols import SymbolOutput
-from wavefront.networks import Layers, Recurrent
+from wavefront.networks.layers import Layers
+from wavefront.networks.recurrent import Recurrent
 from wavefront.wrap import Stack
 
 __all__ = ["stream"]

@@ -16,7 +16,7 @@ from wavefront.generative.autoregressive import select
 from wavefront.generative.beam import Hypothesis
 from wavefront.generative.ctc import _lengths, log_add
 from wavefront.generative.symbols import log_softmax
-from wavefront.networks import Recurrent
+from wavefront.networks.recurrent import Recurrent
 
 __all__ = ["Transducer"]
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from wavefront import wrap
 from wavefront.cell import Cell, Given, state_leaves
-from wavefront.networks import Bidirectional, Recurrent
+from wavefront.networks.recurrent import Bidirectional, Recurrent
 
 __all__ = ["Anatomy", "Layer", "anatomy"]
 

@@ -11,7 +11,8 @@ from torch.utils import _pytree as pytree
 from wavefront.cell import Cell, advance, named
 from wavefront.cells import Reservoir
 from wavefront.errors import ShapeError
-from wavefront.networks import Recurrent, Ridge
+from wavefront.networks.recurrent import Recurrent
+from wavefront.networks.ridge import Ridge
 
 __all__ = ["Forgetting", "echo_state_property", "effective_spectral_radius", "jacobian_radius", "memory_capacity"]
 

@@ -1,91 +1,78 @@
 """Modules that people build with."""
 
-from wavefront.networks.attending import Attending
-from wavefront.networks.attention import Additive, Attention, Dot, General, Memory, Monotonic, coverage_loss
-from wavefront.networks.bridge import Bridge
-from wavefront.networks.classifier import Committee, SequenceReadout
-from wavefront.networks.clockwork import Clockwork
-from wavefront.networks.conversion import convert
-from wavefront.networks.convolution import MultiScale, Series
-from wavefront.networks.crf import CRF
-from wavefront.networks.deep import Deep
-from wavefront.networks.dilated import Dilated
-from wavefront.networks.dropin import GRU, LSTM, RNN
-from wavefront.networks.dropin_cells import GRUCell, LSTMCell, RNNCell
-from wavefront.networks.echo_state import EchoState, Reading
-from wavefront.networks.echo_summary import EchoSummary
-from wavefront.networks.embedding import Symbols, Words
-from wavefront.networks.encoder import Encoder
-from wavefront.networks.encoder_decoder import Encoded, EncoderDecoder, EncoderDecoders
-from wavefront.networks.grid import FourCorners, FourSweeps
-from wavefront.networks.layers import Layers
-from wavefront.networks.learned_tree import LearnedTree
-from wavefront.networks.online import LMS, RLS, force
-from wavefront.networks.pyramid import Pyramid
-from wavefront.networks.readout import AttentionPooled, EveryStep, LastStep, Pooled
-from wavefront.networks.recurrent import Bidirectional, Recurrent
-from wavefront.networks.recursive import Recursive, TreeReadout
-from wavefront.networks.ridge import Ridge
-from wavefront.networks.scan import Scan
-from wavefront.networks.tagger import Tagger
-from wavefront.networks.tree_reader import GivenTrees, LearnedTrees, TreePairs, TreeReader, TreeScores
+from typing import Any
 
-__all__ = [
-    "CRF",
-    "GRU",
-    "LMS",
-    "LSTM",
-    "RLS",
-    "RNN",
-    "Additive",
-    "Attending",
-    "Attention",
-    "AttentionPooled",
-    "Bidirectional",
-    "Bridge",
-    "Clockwork",
-    "Committee",
-    "Deep",
-    "Dilated",
-    "Dot",
-    "EchoState",
-    "EchoSummary",
-    "Encoded",
-    "Encoder",
-    "EncoderDecoder",
-    "EncoderDecoders",
-    "EveryStep",
-    "FourCorners",
-    "FourSweeps",
-    "GRUCell",
-    "General",
-    "GivenTrees",
-    "LSTMCell",
-    "LastStep",
-    "Layers",
-    "LearnedTree",
-    "LearnedTrees",
-    "Memory",
-    "Monotonic",
-    "MultiScale",
-    "Pooled",
-    "Pyramid",
-    "RNNCell",
-    "Reading",
-    "Recurrent",
-    "Recursive",
-    "Ridge",
-    "Scan",
-    "SequenceReadout",
-    "Series",
-    "Symbols",
-    "Tagger",
-    "TreePairs",
-    "TreeReader",
-    "TreeReadout",
-    "TreeScores",
-    "Words",
-    "convert",
-    "coverage_loss",
-    "force",
-]
+from wavefront.lazy import lazily
+
+# Every public name and its home; imported at first use, so that a process that trains one network holds no others.
+_HOMES = {
+    "CRF": "crf",
+    "GRU": "dropin",
+    "LMS": "online",
+    "LSTM": "dropin",
+    "RLS": "online",
+    "RNN": "dropin",
+    "Additive": "attention",
+    "Attending": "attending",
+    "Attention": "attention",
+    "AttentionPooled": "readout",
+    "Bidirectional": "recurrent",
+    "Bridge": "bridge",
+    "Clockwork": "clockwork",
+    "Committee": "classifier",
+    "Deep": "deep",
+    "Dilated": "dilated",
+    "Dot": "attention",
+    "EchoState": "echo_state",
+    "EchoSummary": "echo_summary",
+    "Encoded": "encoder_decoder",
+    "Encoder": "encoder",
+    "EncoderDecoder": "encoder_decoder",
+    "EncoderDecoders": "encoder_decoder",
+    "EveryStep": "readout",
+    "FourCorners": "grid",
+    "FourSweeps": "grid",
+    "GRUCell": "dropin_cells",
+    "General": "attention",
+    "GivenTrees": "tree_reader",
+    "LSTMCell": "dropin_cells",
+    "LastStep": "readout",
+    "Layers": "layers",
+    "LearnedTree": "learned_tree",
+    "LearnedTrees": "tree_reader",
+    "Memory": "attention",
+    "Monotonic": "attention",
+    "MultiScale": "convolution",
+    "Pooled": "readout",
+    "Pyramid": "pyramid",
+    "RNNCell": "dropin_cells",
+    "Reading": "echo_state",
+    "Recurrent": "recurrent",
+    "Recursive": "recursive",
+    "Ridge": "ridge",
+    "Scan": "scan",
+    "SequenceReadout": "classifier",
+    "Series": "convolution",
+    "Symbols": "embedding",
+    "Tagger": "tagger",
+    "TreePairs": "tree_reader",
+    "TreeReader": "tree_reader",
+    "TreeReadout": "recursive",
+    "TreeScores": "tree_reader",
+    "Words": "embedding",
+    "convert": "conversion",
+    "coverage_loss": "attention",
+    "force": "online",
+}
+
+__all__ = sorted(_HOMES)
+
+_get = lazily(__name__, _HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    return _get(name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -20,7 +20,7 @@ from wavefront.data import UNKNOWN
 from wavefront.errors import DataError
 from wavefront.generative import AdaptiveCategorical, Autoregressive, Categorical, KneserNey, Writing, beam_search, stream
 from wavefront.generative.symbols import SymbolOutput
-from wavefront.networks import Layers
+from wavefront.networks.layers import Layers
 from wavefront.tasks.inputs import padded
 from wavefront.tasks.task import Batch, Claim, Example, Figure, Manner, Meter, Prediction, Task, cell_maker, in_row, validated
 from wavefront.tasks.units import END, Bytes, Characters, Subwords, Units, Words, unit_for, unit_from

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from wavefront.data.readers.jsonl import as_notes
 from wavefront.errors import DataError, SettingsError
 from wavefront.generative import NADE, Autoregressive, BernoulliVector, Output
-from wavefront.networks import Layers
+from wavefront.networks.layers import Layers
 from wavefront.tasks.inputs import padded
 from wavefront.tasks.task import Batch, Claim, Example, Figure, Manner, Meter, Prediction, Task, cell_maker, in_row, validated
 

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from wavefront.errors import DataError
 from wavefront.generative import CTC, Read, Transcriber, Transducer
-from wavefront.networks import Encoder, Series, Symbols
+from wavefront.networks.convolution import Series
+from wavefront.networks.embedding import Symbols
+from wavefront.networks.encoder import Encoder
 from wavefront.tasks.inputs import SeriesInput, about
 from wavefront.tasks.pairs import Pairs, packed, padded_symbols, texts_of
 from wavefront.tasks.side import Pieces, Side

@@ -17,23 +17,13 @@ from wavefront.data import UNKNOWN
 from wavefront.errors import DataError, SettingsError
 from wavefront.generative import Autoregressive, Categorical, Copying, Ensemble, beam_search
 from wavefront.generative.smoothing import smoothed_loss
-from wavefront.networks import (
-    Additive,
-    Attending,
-    Attention,
-    AttentionPooled,
-    Bridge,
-    Dot,
-    Encoded,
-    Encoder,
-    EncoderDecoder,
-    EncoderDecoders,
-    General,
-    LastStep,
-    Monotonic,
-    Pooled,
-    Symbols,
-)
+from wavefront.networks.attending import Attending
+from wavefront.networks.attention import Additive, Attention, Dot, General, Monotonic
+from wavefront.networks.bridge import Bridge
+from wavefront.networks.embedding import Symbols
+from wavefront.networks.encoder import Encoder
+from wavefront.networks.encoder_decoder import Encoded, EncoderDecoder, EncoderDecoders
+from wavefront.networks.readout import AttentionPooled, LastStep, Pooled
 from wavefront.tasks.inputs import about
 from wavefront.tasks.pairs import Pairs, packed, padded_symbols, texts_of
 from wavefront.tasks.side import Pieces, Side

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 from wavefront.cells import Reservoir
 from wavefront.errors import DataError, SettingsError
-from wavefront.networks import EchoSummary, Ridge
 from wavefront.networks.classifier import Committee, SequenceReadout
 from wavefront.networks.convolution import Series
+from wavefront.networks.echo_summary import EchoSummary
 from wavefront.networks.embedding import Symbols, Words
 from wavefront.networks.encoder import Encoder
+from wavefront.networks.ridge import Ridge
 from wavefront.tasks.inputs import SeriesInput, SymbolInput, about, symbol_reader
 from wavefront.tasks.task import Batch, Example, Task, cell_maker, in_row
 

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from wavefront.app.bench.case import Case
 from wavefront.app.bench.rivals import contenders
-from wavefront.networks import Recurrent
+from wavefront.networks.recurrent import Recurrent
 
 __all__ = ["WHAT", "Result", "bench", "machine"]
 

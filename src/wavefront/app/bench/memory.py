@@ -11,7 +11,7 @@ import torch
 
 from wavefront.app.bench.case import Case, Size
 from wavefront.app.bench.rivals import TORCH, torch_net
-from wavefront.networks import Recurrent
+from wavefront.networks.recurrent import Recurrent
 
 __all__ = ["peak"]
 

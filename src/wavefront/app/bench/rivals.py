@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from wavefront.app.bench.case import Case
 from wavefront.cell import Cell
-from wavefront.networks import Recurrent
+from wavefront.networks.recurrent import Recurrent
 
 __all__ = ["RIVALS", "Rival", "contenders", "torch_net"]
 

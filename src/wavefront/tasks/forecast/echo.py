@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from wavefront.cells import Reservoir
 from wavefront.errors import DataError
-from wavefront.networks import Recurrent
+from wavefront.networks.recurrent import Recurrent
 from wavefront.networks.ridge import Ridge
 from wavefront.tasks.forecast.networks import Forecaster, Shape, Windows
 

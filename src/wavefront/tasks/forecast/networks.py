@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from wavefront.cell import Cell
 from wavefront.generative import Autoregressive
-from wavefront.networks import Recurrent
+from wavefront.networks.recurrent import Recurrent
 from wavefront.tasks.forecast.outputs import MIDDLE, QUANTILES, ScaledCounts, make_output, quantiles_of, same_draws
 from wavefront.wrap import Stack
 
