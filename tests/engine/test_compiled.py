@@ -18,7 +18,7 @@ import wavefront
 from laws.table import CELLS, build, context_of, inputs_of
 from wavefront import Cell, Recurrent, cells, wrap
 from wavefront.engine import runs
-from wavefront.engine.backends.compiled import run
+from wavefront.engine.backends.compiled import run, threads as team
 from wavefront.errors import BackendError, ShapeError
 
 B, T = 5, 7
@@ -149,6 +149,26 @@ def test_threads_that_share_the_units_of_a_sequence(monkeypatch, make, units):
     for others in found[1:]:
         for a, b in zip(found[0], others, strict=True):
             torch.testing.assert_close(b, a, rtol=0, atol=1e-12)
+
+
+def test_threads_that_wait_too_long_for_each_other_go_on_alone(monkeypatch):
+    for name, value in (("SHARED", 0), ("SMALL", 0), ("REST", 0.0)):
+        monkeypatch.setattr(run, name, value)
+    monkeypatch.setattr(team, "PATIENCE", 1)
+    cell, x, before = cells.LSTM(5, 71).double(), torch.randn(1, 40, 5, dtype=torch.float64), torch.get_num_threads()
+
+    def found(backend):
+        outputs = Recurrent(cell, backend=backend)(x)[0]
+        return [outputs, *torch.autograd.grad(outputs.square().sum(), list(cell.parameters()))]
+
+    truth = found("reference")
+    try:
+        torch.set_num_threads(2)
+        for _ in range(20):
+            for a, b in zip(found("compiled"), truth, strict=True):
+                torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_row_does_not_see_its_neighbours():

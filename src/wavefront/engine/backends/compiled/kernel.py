@@ -37,6 +37,7 @@ class Kernel(Team):
     """The compiled function. Its arguments are named in `arguments`; `run` takes an array with the pointer or number of each."""
 
     shares = True  # whether threads may share the units
+    rest = 0.0  # until when they do not, having found no core to run on
     frame: Any = None  # what the last call was handed and the next may be handed again
     recipe: Recipe | None = None  # how weights and fixed vectors are made of what comes in
 
@@ -122,11 +123,18 @@ class Kernel(Team):
         fronts = self._number("fronts")  # of the whole structure; this call does those from "low" to "high"
         self._most = self._number("most")
         if self._meet is not None:
-            none, self._pieces = c.i64(0), self._number("pieces")
-            self._shared = c.b.icmp_signed(">", self._pieces, c.i64(1))
-            self._piece, part = c.b.select(self._shared, part, none), c.b.select(self._shared, none, part)
-            self._met = c.b.alloca(I64)  # how many threads have come to the last meeting, in all
-            c.b.store(none, self._met)
+            pieces = self._number("pieces")
+            shared, none = c.b.icmp_signed(">", pieces, c.i64(1)), c.i64(0)
+            # how many share the units, which of them this is, how many have come to the last meeting in all, and whether this one still has work
+            self._pieces, self._piece, self._met, self._busy = (c.b.alloca(I64) for _ in range(4))
+            for place, number in (
+                (self._pieces, pieces),
+                (self._piece, c.b.select(shared, part, none)),
+                (self._met, none),
+                (self._busy, c.i64(1)),
+            ):
+                c.b.store(number, place)
+            part = c.b.select(shared, none, part)
         first = c.b.mul(part, fronts)
         self._scratch = c.at(self._pointer("scratch"), c.b.mul(part, self._number("scratch_size")))
 
@@ -151,7 +159,14 @@ class Kernel(Team):
                 c.if_(c.b.icmp_signed("!=", self._number("clear"), c.i64(0)), lambda: self._clear(count))
                 self._wait()
 
-        c.loop(self._number("low"), self._number("high"), 1, front, down=self.reverse)
+        def one(t: Any) -> None:
+            front(t)
+            self._separate()
+
+        def busy(t: Any) -> None:
+            c.if_(c.b.icmp_signed("!=", c.b.load(self._busy, typ=I64), c.i64(0)), lambda: one(t))
+
+        c.loop(self._number("low"), self._number("high"), 1, front if self._meet is None else busy, down=self.reverse)
         c.b.ret_void()
         with c.b.goto_block(self._entry):
             c.b.branch(body)
@@ -164,18 +179,43 @@ class Kernel(Team):
 
         def wait() -> None:
             self.meetings += 1
-            met = c.b.add(c.b.load(self._met, typ=I64), self._pieces)
+            pieces = c.b.load(self._pieces, typ=I64)
+            met = c.b.add(c.b.load(self._met, typ=I64), pieces)
             c.b.store(met, self._met)
-            c.b.call(meet, [c.at(self._table, c.i64(self._argument("met")), I64), met])
+            c.b.call(meet, [self._entry_of("met"), met, self._entry_of("part"), c.b.add(met, pieces)])
 
-        c.if_(self._shared, wait)
+        c.if_(self._together(), wait)
+
+    def _together(self) -> Any:
+        return self.c.b.icmp_signed(">", self.c.b.load(self._pieces, typ=I64), self.c.i64(1))
+
+    def _entry_of(self, key: Any) -> Any:
+        return self.c.at(self._table, self.c.i64(self._argument(key)), I64)
+
+    def _separate(self) -> None:
+        """Where one has waited too long the first does the rest alone: the cores are busy with other work, and to wait for them takes longer."""
+        c = self.c
+
+        def look() -> None:
+            at = c.b.load_atomic(self._entry_of("part"), "acquire", 8, typ=I64)
+            late = c.b.and_(c.b.icmp_signed("!=", at, c.i64(0)), c.b.icmp_signed("<=", at, c.b.load(self._met, typ=I64)))
+
+            def end() -> None:
+                first = c.b.icmp_signed("==", c.b.load(self._piece, typ=I64), c.i64(0))
+                c.b.store(c.i64(1), self._pieces)
+                c.b.store(c.b.zext(first, I64), self._busy)
+
+            c.if_(late, end)
+
+        c.if_(self._together(), look)
 
     def _own(self, count: int) -> tuple[Any, Any, Any]:
         """Of so many parts of a group the first that is this thread's, the one after its last, and whether it has the last of all."""
         c = self.c
         if self._meet is None:
             return c.i64(0), c.i64(count), ir.Constant(I1, True)
-        low, high = (c.b.udiv(c.mul(p, count), self._pieces) for p in (self._piece, c.b.add(self._piece, c.i64(1))))
+        piece, pieces = (c.b.load(place, typ=I64) for place in (self._piece, self._pieces))
+        low, high = (c.b.udiv(c.mul(p, count), pieces) for p in (piece, c.b.add(piece, c.i64(1))))
         return low, high, c.b.icmp_signed("==", high, c.i64(count))
 
     def _by_one(self, body: Callable[[], None]) -> None:
@@ -183,7 +223,7 @@ class Kernel(Team):
         if self._meet is None:
             body()
         else:
-            self.c.if_(self.c.b.icmp_signed("==", self._piece, self.c.i64(0)), body)
+            self.c.if_(self.c.b.icmp_signed("==", self.c.b.load(self._piece, typ=I64), self.c.i64(0)), body)
 
     # rows of places
 

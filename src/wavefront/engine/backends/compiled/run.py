@@ -6,6 +6,7 @@ import ctypes
 import weakref
 from collections.abc import Callable, Sequence
 from itertools import islice
+from time import monotonic
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,6 +35,7 @@ ROWS = 6  # of a front, for each thread, from which products x W + b are made in
 WEIGHTS = 1 << 22  # numbers of such a W
 MANY = 8  # nodes, of which one starts from what is given: from there on it pays to see whether that is zero
 SMALL = 2_000_000  # additions and multiplications below which a second thread costs more than it brings: some ten microseconds of work
+REST = 2.0  # seconds for which threads share no units after they had to wait for a core
 SHARED = 50_000  # likewise, from one meeting of threads that share the units of a front to the next: to meet takes 0.1 to 0.4 microseconds
 
 
@@ -132,7 +134,9 @@ class Call:
         """settle: gives what depends on the layout alone; it is done once for calls in a row over the same one."""
         self.kernel, self.layout = kernel, layout
         wanted = torch.get_num_threads() if home_process() and work >= SMALL else 1
-        few = kernel.splits and 2 * layout.rows <= wanted and work >= SHARED * kernel.meetings * layout.fronts
+        few = (
+            kernel.splits and 2 * layout.rows <= wanted and work >= SHARED * kernel.meetings * layout.fronts and monotonic() >= kernel.rest
+        )
         self.slices, self.pieces = (1, wanted) if few else (max(1, min(wanted, layout.rows)), 1)
         self.alive: list[Any] = []
         known = kernel.frame
@@ -208,7 +212,10 @@ class Call:
         self.set("low", low)
         self.set("high", high)
         self.set("met", 0)
+        self.set("part", 0)
         threads.run(self.kernel, self.table, self.slices * self.pieces)
+        if self.pieces > 1 and self.table[self.kernel.place["part"]]:
+            self.kernel.rest = monotonic() + REST
 
 
 def _inside(program: Program, layout: Layout) -> bool:

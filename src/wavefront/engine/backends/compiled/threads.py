@@ -18,7 +18,7 @@ from wavefront.engine.process import home_process
 __all__ = ["Team", "can_meet", "run", "write_meeting"]
 
 TEAM = ("omp_get_thread_num", "omp_get_num_threads")
-PATIENCE = 4096  # looks at what others have done, before their threads are let run: they may be waiting for this very core
+PATIENCE = 1 << 17  # looks at what others have done, some 0.2 milliseconds: after as many they have no core to run on
 
 
 class OpenMP:
@@ -57,13 +57,14 @@ def can_meet() -> bool:
 
 
 def write_meeting(module: ir.Module) -> ir.Function:
-    """Add meet(counter, count) to a module: a thread says that it has come, and goes on when as many have in all."""
+    """Add meet(counter, count, part, next) to a module: a thread says that it has come, and goes on when as many have in all. Who waits too long
+    writes to `part` at which count they are to go separate ways: at the next meeting, where all will see it."""
     pointer, i64, i32 = ir.PointerType(), ir.IntType(64), ir.IntType(32)
-    f = ir.Function(module, ir.FunctionType(ir.VoidType(), [pointer, i64]), name="meet")
+    f = ir.Function(module, ir.FunctionType(ir.VoidType(), [pointer, i64, pointer, i64]), name="meet")
     f.linkage = "internal"
     f.attributes.add("noinline")
     let_run = ir.Function(module, ir.FunctionType(i32, []), name="sched_yield")
-    counter, count = f.args
+    counter, count, part, following = f.args
     b = ir.IRBuilder(f.append_basic_block("entry"))
     head, waiting, long, done = (f.append_basic_block(n) for n in ("head", "waiting", "long", "done"))
     b.atomic_rmw("add", counter, ir.Constant(i64, 1), "acq_rel")
@@ -79,8 +80,10 @@ def write_meeting(module: ir.Module) -> ir.Function:
     looks.add_incoming(more, waiting)
     b.cbranch(b.icmp_signed("<", more, ir.Constant(i64, PATIENCE)), head, long)
     b.position_at_end(long)
+    with b.if_then(b.icmp_signed("==", b.load_atomic(part, "acquire", 8, typ=i64), ir.Constant(i64, 0))):
+        b.atomic_rmw("max", part, following, "acq_rel")
     b.call(let_run, [])
-    looks.add_incoming(more, long)
+    looks.add_incoming(more, b.block)
     b.branch(head)
     b.position_at_end(done)
     b.ret_void()
@@ -122,6 +125,14 @@ def _write_entry(module: ir.Module, slice_: str, slices: int, pieces: int | None
     b.ret_void()
 
 
+def _empty(module: ir.Module) -> None:
+    """Its text says all. Its parts, some megabytes, refer to each other in circles, and would stay until somebody looks for these."""
+    for function in module.functions:
+        for block in function.blocks:
+            block.instructions.clear()
+            block.terminator = None
+
+
 class Team:
     """Native code that `run` calls: a module's kernel(table, slice), loaded. A team of threads takes the slices, where torch has one."""
 
@@ -133,6 +144,7 @@ class Team:
         if team:
             _write_entry(module, "kernel", slices, pieces)
         text = str(module)
+        _empty(module)
         self.address, self._alive = compile_module(text, team.addresses if team else {})
         self.entry = self.address("entry") if team else None
         self.slice = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(self.address("kernel"))
