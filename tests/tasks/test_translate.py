@@ -53,6 +53,16 @@ def test_words_become_phonemes_and_a_reloaded_task_says_the_same(sounding):
     assert again.predict(other, batches[1]) == task.predict(network, batches[0])
 
 
+@pytest.mark.parametrize(
+    ("word", "asked", "attention"), [("AB", {}, "additive"), ("A" * 80, {}, "general"), ("AB", {"attention": "dot"}, "dot")]
+)
+def test_short_words_are_looked_at_by_additive_attention(word, asked, attention):
+    rows = [*spelled(), {"source": word, "target": "AH"}]
+    assert prepared(Translate, Rows(PAIR, train=rows), **SMALL, **asked).settings.attention == attention
+    talk = [{"source": "a small talk of words", "target": "ein kleines Gerede aus Worten"}] * 3
+    assert prepared(Translate, Rows(PAIR, train=talk), **SMALL).settings.attention == "general"
+
+
 def test_candidates_come_best_first_with_their_exact_log_probabilities(sounding):
     task, network, _ = sounding
     task.searching(num_beams=4, n_best=3, explain=1)

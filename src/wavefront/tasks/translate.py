@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Translate", "TranslateSettings"]
 
+SHORT = 64  # symbols: additive attention takes as many vectors for a pair as source times target
 END = 0  # as a target, padding is the end: it never stands inside
 SIDES = ({"source", "src", "input"}, {"target", "tgt", "trg", "output"})  # usual names
 
@@ -58,8 +59,10 @@ class TranslateSettings(BaseModel):
     decoder_units: int | None = Field(None, ge=1, description="units of the decoder; twice those of the encoder")
     decoder_layers: int = Field(1, ge=1, description="layers of the decoder")
     symbol_size: int | None = Field(None, ge=1, description="size of the vector of a symbol")
-    attention: Literal["general", "dot", "additive", "location", "monotonic", "none"] = Field(
-        "general", description="how the decoder looks at the source; none: it is given the source in one vector"
+    attention: Literal["general", "dot", "additive", "location", "monotonic", "none"] | None = Field(
+        None,
+        description="how the decoder looks at the source; none: it is given the source in one vector. Additive for words of few symbols,"
+        " general for sentences",
     )
     feeding: bool = Field(
         False, description="the decoder reads what it saw before (input feeding); without, all its steps are learned at once, twice as fast"
@@ -133,12 +136,14 @@ class Translate(Pairs):
         s, steps = self.settings, self.target.steps + self.source.steps
         large = steps > 200_000
         units = s.units or (256 if large else about(steps / 400, 32, 128))
+        short = not self.target.sentences and max(self.source.longest, self.target.longest) <= SHORT
         chosen = {
             "source_pieces": self.source.pieces,
             "target_pieces": self.target.pieces,
             "units": units,
             "layers": s.layers or (2 if large else 1),
             "decoder_units": s.decoder_units or 2 * units,
+            "attention": s.attention or ("additive" if short else "general"),
             "symbol_size": s.symbol_size or (256 if self.target.sentences and large else min(128, units)),
             "dropout": (0.3 if large else 0.4) if s.dropout is None else s.dropout,
             "length_penalty": float(self.target.sentences) if s.length_penalty is None else s.length_penalty,
@@ -242,7 +247,7 @@ class Translate(Pairs):
             "location": lambda: Additive(query, memory, query // 2, location=(8, 7)),
             "monotonic": lambda: Monotonic(Additive(query, memory, query // 2)),
         }
-        return kinds[self.settings.attention]()
+        return kinds[str(self.settings.attention)]()
 
     def _summary(self, memory: int) -> nn.Module:
         kinds: dict[str, Callable[[], nn.Module]] = {
