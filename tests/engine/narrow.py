@@ -9,6 +9,7 @@ import os
 import sys
 
 import torch
+from torch.utils import _pytree as pytree
 
 alive = []
 
@@ -68,11 +69,32 @@ def main(width, cpu):
                 for run.ROWS in (0, 1000):  # products with inputs inside the loop, and before it
                     inferred.append(net(x, lengths=[6, 1, 0, 4, 6])[0])
             found[net.backend] = [outputs, *inferred, *torch.autograd.grad(outputs.square().sum(), [x, *net.parameters()])]
+        if net.cell.slots == 1:
+            steps(net)
         for ours, theirs in zip(*found.values()):
             near = 1e-10 if dtype is torch.float64 else 2e-4
             assert ((ours - theirs).abs() <= near * (1 + theirs.abs().max())).all(), (width, units, dtype)
     if cpu == "host":
         halved(Recurrent, cells, run)
+
+
+def steps(net):
+    """One step as one native call, its input, state and weights right before such a page, too."""
+    from wavefront.engine import runs, single
+
+    single._empty_strided_cpu = lambda shape, strides, dtype: guarded(torch.empty(0), shape, dtype=dtype)
+    net.backend = "auto"
+    for p in net.parameters():
+        p.data = guarded(p, p.shape).copy_(p.data)
+    for rows in (1, 3):
+        like = next(net.parameters())
+        x, state = guarded(like, rows, 3).normal_(), pytree.tree_map(lambda t: guarded(t, t.shape).normal_(), net.cell.initial_state(rows))
+        with torch.no_grad():
+            before = runs["single"]
+            ours, theirs = net.step(state, x), net.cell.step(state, x)
+            assert runs["single"] == before + 1
+        for a, b in zip(pytree.tree_leaves(ours), pytree.tree_leaves(theirs), strict=True):
+            assert torch.allclose(a, b, atol=1e-5), (net, rows)
 
 
 def halved(Recurrent, cells, run):

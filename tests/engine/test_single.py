@@ -345,3 +345,12 @@ def test_a_tensor_that_is_given_twice_or_lies_with_gaps():
     for _ in range(2):
         both(net, (h, h), wide[:, 2])
         both(net, (wide[:, 1], torch.randn(4, 3).t()), h)
+
+
+def test_a_backend_that_was_named_takes_the_step_too():
+    net, x = Recurrent(cells.LSTM(3, 5)), torch.randn(2, 3)
+    for net.backend, native in (("auto", 1), ("compiled", 1), ("torch", 0), ("reference", 0)):
+        before = runs["single"]
+        with torch.no_grad():
+            net.step(net.cell.initial_state(2), x)
+        assert runs["single"] == before + native

@@ -168,7 +168,7 @@ class Recurrent(Opaque):
         cell: Cell = self._modules["cell"]  # type: ignore[assignment]  # `self.cell` takes as long as a part of the step
         if context is not None:
             x = Given(x, context) if isinstance(cell.inputs, Given) else torch.cat([x, context], -1)
-        if state is not None and self.skips == (1,) and not self.reverse and cell.slots == 1 and self.backend != "reference":
+        if state is not None and self.skips == (1,) and not self.reverse and cell.slots == 1 and self.backend in ("auto", "compiled"):
             found = single(cell, state, x)
             if found is not None:
                 return found
