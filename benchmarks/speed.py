@@ -3,6 +3,7 @@
     python benchmarks/speed.py                       # everything
     python benchmarks/speed.py --precision bf16 --what LSTM --sizes 64,100,128,256 64,100,256,512
     python benchmarks/speed.py --what LSTM GRU --sizes 32,100,64,128 --runs 9 --json speed.json   # these cases, anew, in a file of others
+    python benchmarks/speed.py --steps --what LSTM   # how training time grows with the number of steps T
 
 For each case: the fastest time of training (forward and backward, no gradient of the input) and of inference; how many times faster that is than
 the other; and the share of the rate of one product of the same shape, [T·B, D] @ [D, gates·H], counting only the arithmetic that is needed.
@@ -12,6 +13,8 @@ A machine that does other things meanwhile shows in the medians, which --json ha
 from __future__ import annotations
 
 import argparse
+import math
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -30,6 +33,9 @@ CELLS = {
     "a user's leaks": f"{USERS}:LearnedLeaks",
 }
 TORCHS = {"LSTM": "torch.nn.LSTM", "GRU": "torch.nn.GRU", "Elman": "torch.nn.RNN"}  # the others are measured against the loop
+
+STEPS = (100, 300, 1000, 3000, 10_000)
+GROWING = Size(B=8, T=100, D=64, H=128)
 
 
 def measure(what: str, size: str, precision: str, runs: int) -> dict[str, Any]:
@@ -59,6 +65,16 @@ def _called(way: str, name: str, other: str) -> str:
     return {"wavefront": way, other: f"{way} other"}.get(name, f"{way} {name}")
 
 
+def growth(what: str, precision: str, runs: int) -> tuple[float, dict[int, float]]:
+    """-> a of time ~ T^a, fitted by least squares to the logarithms, and the fastest training by T, in ms."""
+    times = {}
+    for T in STEPS:
+        (result,) = bench([Case(CELLS[what], GROWING._replace(T=T), precision)], ("train",), runs, beside=())
+        times[T] = result.fastest["wavefront"]
+    slope, _ = statistics.linear_regression([math.log(T) for T in times], [math.log(t) for t in times.values()])
+    return slope, times
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--what", nargs="*", default=list(CELLS), choices=list(CELLS))
@@ -66,7 +82,13 @@ def main() -> None:
     parser.add_argument("--precision", default="float32", choices=PRECISIONS, help="Wavefront's; the other stays in float32")
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--steps", action="store_true", help=f"a of training time ~ T^a instead, over T = {STEPS}")
     options = parser.parse_args()
+    if options.steps:
+        for what in options.what:
+            slope, times = growth(what, options.precision, options.runs)
+            print(f"{what}: T^{slope:.3f}; ms by T: {', '.join(f'{T}: {t:.2f}' for T, t in times.items())}", flush=True)
+        return
     says = about(" ".join(["python benchmarks/speed.py", *sys.argv[1:]]), runs=options.runs, seed=0)
     print(
         f"{says['machine']}\n{'':16}{'B, T, D, H':18}{'train, ms':>10}{'times':>7}{'infer, ms':>11}{'times':>7}"
