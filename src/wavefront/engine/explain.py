@@ -15,10 +15,11 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from wavefront.cell import Cell, Given, draws_wanted, is_size, map_draws, named
-from wavefront.engine.choose import Example, plan_of
+from wavefront.engine.choose import plan_of
 from wavefront.engine.graph import PRODUCTS, Unsupported, Value, order
 from wavefront.engine.plan import Colour, Reach
 from wavefront.engine.single import planned_alone
+from wavefront.engine.specimen import Example
 
 __all__ = ["explain"]
 

@@ -21,9 +21,11 @@ from torch.autograd import forward_ad
 from torch.utils import _pytree as pytree
 
 from wavefront.cell import Cell, Given, draws_wanted
-from wavefront.engine.choose import Example, Planned, fallbacks, fetch, plan_of, runs
+from wavefront.engine.choose import fallbacks, plan_of, runs
+from wavefront.engine.execute import Planned
 from wavefront.engine.graph import Unsupported, Value, evaluate, needed, order
 from wavefront.engine.plan import make_plan
+from wavefront.engine.specimen import Example, fetch
 from wavefront.engine.trace import spelled
 from wavefront.engine.watch import Watch
 from wavefront.engine.written import step_function
