@@ -65,6 +65,30 @@ def test_letters_are_transcribed_too(writer):
     assert len(weights) == len(prediction["target"].split())
 
 
+@pytest.mark.parametrize("writer", ["ctc", "transducer"])
+def test_members_learn_each_on_its_own_and_write_together(writer):
+    rows = [{"source": word, "target": " ".join(word.upper())} for word in ("ab", "ba", "aab", "b", "abba") * 3]
+    source = Rows({"source": "text", "target": "text"}, train=rows)
+    sizes = {"units": 8, "layers": 1, "symbol_size": 6, "predictor_units": 6, "dropout": 0.0}
+    task = prepared(Transcribe, source, {"source": "source", "target": "target"}, writer=writer, members=2, **sizes)
+    torch.manual_seed(0)
+    network, batch = task.network(), task.collate([task.encode(row) for row in rows])
+    loss, _ = task.loss(network, batch)
+    each = [task.loss(member, batch)[0] for member in network.members]
+    torch.testing.assert_close(loss, sum(each) / 2)
+    assert task.loss(network.eval(), batch)[0] < loss  # Jensen: together they say more
+    task.searching(num_beams=3, n_best=2, explain=1)
+    found = task.predict(network, batch)
+    best = found[0]["candidates"][0]
+    (exact,) = (
+        task.log_probs(network, task.collate([task.encode({**rows[0], "target": best["target"]})]))
+        if best["target"]
+        else [best["log_prob"]]
+    )
+    assert exact == pytest.approx(best["log_prob"], abs=1e-4)
+    assert len(found[0]["alignment"]["weights"]) == len(found[0]["target"].split())
+
+
 def test_targets_too_long_to_be_written_are_refused_with_their_row_or_left_out_with_their_count():
     rows = [*tones(20), {"frames": np.ones((3, 1), np.float32), "symbols": list("abca")}]
     with pytest.raises(DataError, match=r"1 target\(s\) of 21.*row 21 of train.*needs 4 steps.*has 3.*impossible=skip"):

@@ -19,7 +19,8 @@ from wavefront.generative.output_to_hidden import OutputToHidden
 from wavefront.generative.smoothing import smoothed_loss
 from wavefront.generative.streaming import stream
 from wavefront.generative.symbols import AdaptiveCategorical, Categorical
-from wavefront.generative.transcriber import Read, Transcriber
+from wavefront.generative.together import CTCs, Transducers
+from wavefront.generative.transcriber import Read, Transcriber, Transcribers
 from wavefront.generative.transducer import Transducer
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "AdaptiveCategorical",
     "Autoregressive",
     "BernoulliVector",
+    "CTCs",
     "Categorical",
     "Copying",
     "EndSymbol",
@@ -51,7 +53,9 @@ __all__ = [
     "Sample",
     "StudentT",
     "Transcriber",
+    "Transcribers",
     "Transducer",
+    "Transducers",
     "Writing",
     "beam_search",
     "coins",

@@ -48,6 +48,10 @@ class CTC(nn.Module):
         self.symbols, self.blank = symbols, symbols
         self.V = nn.Linear(features, symbols + 1)
 
+    def each(self, o: Tensor) -> list[tuple[CTC, Tensor]]:
+        """What learns, each on its own, and what of o it is given: one CTC all of it."""
+        return [(self, o)]
+
     def forward(self, o: Tensor) -> Tensor:
         """log p of each symbol and the blank at each step, [B, T, symbols + 1]."""
         return log_softmax(self.V(o))

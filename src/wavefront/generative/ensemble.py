@@ -13,7 +13,7 @@ from wavefront.errors import SettingsError
 from wavefront.generative.autoregressive import Autoregressive, Writing
 from wavefront.generative.ending import Ending, Length
 
-__all__ = ["Ensemble", "Writer"]
+__all__ = ["Ensemble", "Writer", "log_mean"]
 
 
 class Ensemble:
@@ -89,7 +89,7 @@ class Ensemble:
     def next(self, w: Writing, x: Tensor | None = None, context: Any = None) -> tuple[Writing, Tensor]:
         """One step of every member -> the new state, and log p of what may come next, [N, choices]."""
         stepped = [member.next(part, x, c) for member, c, part in self.each(context, w.inner)]
-        return w._replace(inner=tuple(state for state, _ in stepped), place=w.place + 1), _mean([log_p for _, log_p in stepped])
+        return w._replace(inner=tuple(state for state, _ in stepped), place=w.place + 1), log_mean([log_p for _, log_p in stepped])
 
     def write(self, w: Writing, y: Tensor) -> Writing:
         parts = tuple(member.write(part, y) for member, part in zip(self.members, w.inner))
@@ -100,7 +100,7 @@ class Ensemble:
     def log_prob_steps(self, y: Tensor, lengths: Any = None, x: Tensor | None = None, context: Any = None, state: Any = None) -> Tensor:
         """log p(y(t) | y(<t)), exact, and at t = length the log-probability of ending there: [B, T + 1]; zeros past that."""
         parts = state.inner if isinstance(state, Writing) else state
-        return _mean([member.log_prob_steps(y, lengths, x, c, part) for member, c, part in self.each(context, parts)])
+        return log_mean([member.log_prob_steps(y, lengths, x, c, part) for member, c, part in self.each(context, parts)])
 
     def log_prob(self, y: Tensor, lengths: Any = None, x: Tensor | None = None, context: Any = None, state: Any = None) -> Tensor:
         """log p(y), exact, [B]."""
@@ -111,12 +111,12 @@ class Ensemble:
     ) -> tuple[Tensor, Tensor]:
         """As `Autoregressive.aligned`; where the members looked in the mean."""
         found = [member.aligned(y, lengths, x, c, part) for member, c, part in self.each(context, state)]
-        return _mean([log_p for log_p, _ in found]), torch.stack([a for _, a in found]).mean(0)
+        return log_mean([log_p for log_p, _ in found]), torch.stack([a for _, a in found]).mean(0)
 
 
 Writer = Autoregressive | Ensemble  # what writes symbol by symbol, and is scored and searched
 
 
-def _mean(log_p: Sequence[Tensor]) -> Tensor:
-    """log 1/M Σ_m p_m."""
+def log_mean(log_p: Sequence[Tensor]) -> Tensor:
+    """log 1/M Σ_m p_m, of their logarithms."""
     return torch.stack(list(log_p)).logsumexp(0) - math.log(len(log_p))

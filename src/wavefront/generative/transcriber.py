@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from wavefront.generative.ctc import CTC
+from wavefront.generative.together import CTCs, Transducers
 from wavefront.generative.transducer import Transducer
 
-__all__ = ["Read", "Transcriber"]
+__all__ = ["Read", "Transcriber", "Transcribers"]
 
 
 class Read(NamedTuple):
@@ -59,3 +62,30 @@ class Transcriber(nn.Module):
         for layer in getattr(self.reader, "layers", ()):
             length = -(length // -layer.stride)
         return length * self.widen
+
+
+class Transcribers(nn.Module):
+    """Several networks that read x each on its own and write y together, in the mean of their probabilities.
+
+    members  `Transcriber`s for the same symbols, all with a `CTC` or all with a `Transducer`
+
+    In all else as one `Transcriber`: h has what the members read side by side, and `writer` is `CTCs` or `Transducers` over it.
+    """
+
+    def __init__(self, members: Sequence[Transcriber]):
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        writers: list[Any] = [member.writer for member in members]
+        # the members' writers are parts of the members: as a part of this, too, their weights would be kept twice
+        self._writer = (CTCs(writers) if isinstance(writers[0], CTC) else Transducers(writers),)
+
+    @property
+    def writer(self) -> CTC | Transducer:
+        return self._writer[0]
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Read:
+        read = [member(x, lengths) for member in self.members]
+        return Read(torch.cat([one.h for one in read], -1), read[0].lengths)
+
+    def steps(self, length: int) -> int:
+        return self.members[0].steps(length)  # type: ignore[operator]

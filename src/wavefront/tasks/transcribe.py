@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from wavefront.errors import DataError
-from wavefront.generative import CTC, Read, Transcriber, Transducer
+from wavefront.generative import CTC, Read, Transcriber, Transcribers, Transducer
 from wavefront.networks.convolution import Series
 from wavefront.networks.embedding import Symbols
 from wavefront.networks.encoder import Encoder
@@ -53,7 +53,8 @@ class TranscribeSettings(BaseModel):
     cell: str = Field("lstm", description="the cell of the recurrence, any of `wavefront cells`")
     units: int | None = Field(None, ge=1, description="units of each layer and direction")
     layers: int = Field(2, ge=1, description="bidirectional layers")
-    dropout: float = Field(0.3, ge=0, lt=1, description="of whole features before each layer")
+    members: int = Field(1, ge=1, description="networks that learn each on its own and write together, in the mean of their probabilities")
+    dropout: float = Field(0.3, ge=0, lt=1, description="of whole features before each layer; of a transducer also of what meets in it")
     symbol_size: int = Field(128, ge=1, description="size of the vector of a symbol")
     widen: int | None = Field(None, ge=1, description="so many steps for each symbol of a source that is text")
     predictor_units: int = Field(128, ge=1, description="units of the network that remembers what was written (transducer)")
@@ -225,6 +226,10 @@ class Transcribe(Pairs):
         return Batch(inputs, lengths, padded_symbols(examples, "target") if whole else None, examples)
 
     def network(self) -> nn.Module:
+        members = [self._member() for _ in range(self.settings.members)]
+        return members[0] if len(members) == 1 else Transcribers(members)
+
+    def _member(self) -> Transcriber:
         s = self.settings
         reader: nn.Module
         if isinstance(self.source, SeriesInput):
@@ -236,8 +241,9 @@ class Transcribe(Pairs):
         if s.writer == "ctc":
             return Transcriber(reader, encoder, CTC(encoder.outputs, symbols), s.widen or 1)
         predictor = cell_maker(s.cell)(s.symbol_size, s.predictor_units)
+        table = nn.Embedding(symbols, s.symbol_size)
         return Transcriber(
-            reader, encoder, Transducer(encoder.outputs, symbols, predictor, nn.Embedding(symbols, s.symbol_size), 2 * s.predictor_units)
+            reader, encoder, Transducer(encoder.outputs, symbols, predictor, table, 2 * s.predictor_units, s.dropout), s.widen or 1
         )
 
     # Learning and writing
@@ -249,9 +255,11 @@ class Transcribe(Pairs):
         items = int(lengths[rows].sum())
         if not items:
             return outputs.h.sum() * 0, 0
-        writer = cast(Transcriber, network).writer
-        log_p = writer.log_prob(outputs.h[rows], (y[rows] - FIRST).clamp(min=0), outputs.lengths[rows], lengths[rows])
-        return -log_p.sum() / items, items
+        writer, h = cast(Transcriber, network).writer, outputs.h[rows]
+        learning = writer.each(h) if network.training else [(writer, h)]
+        shifted = (y[rows] - FIRST).clamp(min=0)
+        log_p = [one.log_prob(part, shifted, outputs.lengths[rows], lengths[rows]).sum() for one, part in learning]
+        return -torch.stack(log_p).mean() / items, items
 
     def log_prob(self, network: nn.Module, outputs: Any, y: Tensor, y_lengths: Tensor) -> Tensor:
         """-inf where the target cannot be written, or has a symbol that training never saw."""
