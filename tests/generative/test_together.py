@@ -12,9 +12,9 @@ from wavefront.generative import CTC, CTCs, Transcriber, Transcribers, Transduce
 from wavefront.networks import Encoder, Symbols
 
 
-def transducer(features, seed, cell=cells.LSTM, units=5, symbols=2, dropout=0.0):
+def transducer(features, seed, cell=cells.LSTM, units=5, symbols=2):
     torch.manual_seed(seed)
-    net = Transducer(features, symbols, cell(4, units), nn.Embedding(symbols, 4), units=6, dropout=dropout).double()
+    net = Transducer(features, symbols, cell(4, units), nn.Embedding(symbols, 4), units=6).double()
     with torch.no_grad():
         net.V.weight.mul_(3)
         net.V.bias[net.blank] += 4
@@ -100,12 +100,6 @@ def test_members_read_each_on_their_own_and_are_kept_once(writer):
     assert read.lengths.tolist() == [12, 4, 8]
     assert together.steps(6) == 12
     assert len(together.state_dict()) == 2 * len(every[0].state_dict())
-
-
-def test_dropout_of_a_transducer_is_of_training_alone():
-    net, h, y = transducer(3, 0, dropout=0.5), torch.randn(2, 3, 3).double(), torch.tensor([[0, 1], [1, 1]])
-    assert not torch.equal(net.log_prob(h, y), net.log_prob(h, y))
-    assert torch.equal(net.eval().log_prob(h, y), transducer(3, 0).log_prob(h, y))
 
 
 def test_members_of_different_symbols_are_refused():

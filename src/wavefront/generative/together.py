@@ -51,7 +51,7 @@ class Transducers(Transducer):
 
     def __init__(self, members: Sequence[Transducer]):
         nn.Module.__init__(self)
-        self.members, self.symbols, self.dropout = nn.ModuleList(members), _symbols(members), 0.0
+        self.members, self.symbols = nn.ModuleList(members), _symbols(members)
         self.blank = self.symbols
         self.features = [member.W.in_features for member in members]
         self.remembered = [member.U.in_features for member in members]

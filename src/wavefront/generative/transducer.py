@@ -16,7 +16,6 @@ from wavefront.generative.autoregressive import select
 from wavefront.generative.beam import Hypothesis
 from wavefront.generative.ctc import _lengths, log_add
 from wavefront.generative.symbols import log_softmax
-from wavefront.networks.encoder import drop_features
 from wavefront.networks.recurrent import Recurrent
 
 __all__ = ["Transducer"]
@@ -34,7 +33,6 @@ class Transducer(nn.Module):
     symbols    K, numbered from 0; the blank is K
     predictor  a cell; it reads symbols through `reader`, `nn.Embedding(symbols, cell.inputs)`
     units      of the hidden layer where both meet
-    dropout    of whole features, in training: of h, of the symbols that the predictor reads and of what it puts out  [Gal & Ghahramani 2016]
 
     h [B, T, features] with lengths [B], each at least 1; y [B, U] with y_lengths [B]. Memory of `log_prob`: B T (U + 1) (units + K) numbers.
 
@@ -44,7 +42,7 @@ class Transducer(nn.Module):
     torch.Size([2])
     """
 
-    def __init__(self, features: int, symbols: int, predictor: Cell, reader: nn.Embedding, units: int, dropout: float = 0.0):
+    def __init__(self, features: int, symbols: int, predictor: Cell, reader: nn.Embedding, units: int):
         super().__init__()
         if reader.num_embeddings != symbols or reader.embedding_dim != predictor.inputs:
             raise ShapeError(
@@ -56,7 +54,6 @@ class Transducer(nn.Module):
         self.start = nn.Parameter(torch.zeros(reader.embedding_dim))
         self.W, self.U = nn.Linear(features, units), nn.Linear(predictor.outputs, units, bias=False)
         self.V = nn.Linear(units, symbols + 1)
-        self.dropout = dropout
 
     def each(self, h: Tensor) -> list[tuple[Transducer, Tensor]]:
         """What learns, each on its own, and what of h it is given: one transducer all of it."""
@@ -96,8 +93,7 @@ class Transducer(nn.Module):
         if bool((inside & ((y < 0) | (y >= self.symbols))).any()):
             raise ShapeError(f"Transducer writes symbols 0..{self.symbols - 1}, got {y[inside].min()}..{y[inside].max()}.")
         y = y.masked_fill(~inside, 0)
-        h, g = drop_features(h, self.dropout, self.training), self.remember(y)
-        log_p = self.join(h[:, :, None], g[:, None])  # [B, T, U + 1, K + 1]
+        log_p = self.join(h[:, :, None], self.remember(y)[:, None])  # [B, T, U + 1, K + 1]
         blank = log_p[..., self.blank]
         written = log_p[:, :, :-1].gather(3, y[:, None, :, None].expand(-1, h.shape[1], -1, 1)).squeeze(3)  # [B, T, U]
         return blank, written, lengths, y_lengths
@@ -105,8 +101,7 @@ class Transducer(nn.Module):
     def remember(self, y: Tensor) -> Tensor:
         """y [B, U] -> g(0), .., g(U), [B, U + 1, predictor's outputs]; past its length a row's are of no meaning."""
         read = torch.cat([self.start.expand(len(y), 1, -1), self.reader(y)], 1)
-        g, _ = self.predictor(drop_features(read, self.dropout, self.training))
-        return drop_features(g, self.dropout, self.training)
+        return self.predictor(read)[0]
 
     def _read(self, state: Any, symbols: Tensor | None, rows: int) -> tuple[Any, Tensor]:
         vector = self.start.expand(rows, -1) if symbols is None else self.reader(symbols)

@@ -54,7 +54,7 @@ class TranscribeSettings(BaseModel):
     units: int | None = Field(None, ge=1, description="units of each layer and direction")
     layers: int = Field(2, ge=1, description="bidirectional layers")
     members: int = Field(1, ge=1, description="networks that learn each on its own and write together, in the mean of their probabilities")
-    dropout: float = Field(0.3, ge=0, lt=1, description="of whole features before each layer; of a transducer also of what meets in it")
+    dropout: float = Field(0.3, ge=0, lt=1, description="of whole features before each layer")
     symbol_size: int = Field(128, ge=1, description="size of the vector of a symbol")
     widen: int | None = Field(None, ge=1, description="so many steps for each symbol of a source that is text")
     predictor_units: int = Field(128, ge=1, description="units of the network that remembers what was written (transducer)")
@@ -242,9 +242,7 @@ class Transcribe(Pairs):
             return Transcriber(reader, encoder, CTC(encoder.outputs, symbols), s.widen or 1)
         predictor = cell_maker(s.cell)(s.symbol_size, s.predictor_units)
         table = nn.Embedding(symbols, s.symbol_size)
-        return Transcriber(
-            reader, encoder, Transducer(encoder.outputs, symbols, predictor, table, 2 * s.predictor_units, s.dropout), s.widen or 1
-        )
+        return Transcriber(reader, encoder, Transducer(encoder.outputs, symbols, predictor, table, 2 * s.predictor_units), s.widen or 1)
 
     # Learning and writing
 
