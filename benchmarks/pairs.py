@@ -3,7 +3,7 @@
     python benchmarks/pairs.py [--only cmudict fsdd] [--seed 1] [--data ../shared/data] [--runs runs/pairs]
                                [--results benchmarks/results/pairs.json]
 
-cmudict      spelling to phonemes, by attention; cmudict-ctc: by CTC over letters that are three steps each
+cmudict      spelling to phonemes, by attention; cmudict-transducer; cmudict-ctc: by CTC over letters that are three steps each
 sigmorphon   spelling to IPA in five languages, one setting for all
 fsdd         strings of 3 to 7 spoken digits, recordings joined, transcribed by CTC; the validation strings are made of recordings 5-9 of each digit
              and speaker, those of training of 10-49, those of the test of the test recordings
@@ -58,6 +58,12 @@ FIGURES = {
         " --set attention=general",
         "word_error",
         0.26,
+    ),
+    "cmudict-transducer": Figure(
+        "cmudict_g2p",
+        "--task transcribe --column source=column1 --column target=column2 --set writer=transducer --precision bf16 --epochs 12"
+        " --set units=192 --set batch_size=128 --set num_beams=5 --set patience=0",
+        "word_error",
     ),
     "cmudict-ctc": Figure(
         "cmudict_g2p",
