@@ -3,8 +3,6 @@
 h(t) = f(h(t-1), x(t); θ)
 """
 
-from typing import Any
-
 from wavefront.lazy import lazily
 
 __version__ = "0.1.0"
@@ -51,11 +49,7 @@ _HOMES = {
 
 __all__ = sorted(_HOMES)
 
-_get = lazily(__name__, _HOMES)
-
-
-def __getattr__(name: str) -> Any:
-    return _get(name)
+__getattr__ = lazily(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -65,7 +65,9 @@ class Transcriber(nn.Module):
 
 
 class Transcribers(nn.Module):
-    """Several networks that read x each on its own and write y together, in the mean of their probabilities.
+    """Several networks that read x each on its own and write y together, in the mean of their probabilities:
+
+        p(k | o(t)) = 1/M Σ_m p_m(k | o_m(t)), or p(k | t, u) = 1/M Σ_m p_m(k | t, u)
 
     members  `Transcriber`s for the same symbols, all with a `CTC` or all with a `Transducer`
 

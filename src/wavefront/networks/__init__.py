@@ -1,7 +1,5 @@
 """Modules that people build with."""
 
-from typing import Any
-
 from wavefront.lazy import lazily
 
 # Every public name and its home; imported at first use, so that a process that trains one network holds no others.
@@ -67,11 +65,7 @@ _HOMES = {
 
 __all__ = sorted(_HOMES)
 
-_get = lazily(__name__, _HOMES)
-
-
-def __getattr__(name: str) -> Any:
-    return _get(name)
+__getattr__ = lazily(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

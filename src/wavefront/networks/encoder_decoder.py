@@ -98,12 +98,26 @@ class EncoderDecoder(nn.Module):
 
 
 class EncoderDecoders(EncoderDecoder):
-    """Several networks that read x each on its own and write y together.
+    """Several networks that read x each on its own and write y together.  [Sutskever et al. 2014, arXiv:1409.3215, section 3.6]
+
+        p(y(t) | y(<t), x) = 1/M Σ_m p_m(y(t) | y(<t), x)
 
     members  `EncoderDecoder`s for the same symbols
     decoder  what their decoders write together: `generative.Ensemble([member.decoder for member in members])`
 
     In all else as one `EncoderDecoder`; `generative.smoothed_loss` trains each member on its own.
+
+    >>> import torch
+    >>> from wavefront import cells
+    >>> from wavefront.generative import Autoregressive, Categorical, Ensemble
+    >>> from wavefront.networks import Encoder, LastStep
+    >>> def member():
+    ...     writer = Autoregressive(cells.GRU(4 + 8, 6), Categorical(6, symbols=5), reader=nn.Embedding(5, 4), context=8)
+    ...     return EncoderDecoder(Encoder(3, 4, 1, cells.GRU), writer, nn.Embedding(9, 3), LastStep(forward=4))
+    >>> members = [member(), member()]
+    >>> net = EncoderDecoders(members, Ensemble([one.decoder for one in members]))
+    >>> net.log_prob(torch.randint(9, (2, 7)), torch.randint(4, (2, 3))).shape
+    torch.Size([2])
     """
 
     def __init__(self, members: Sequence[EncoderDecoder], decoder: Any):
