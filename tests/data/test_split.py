@@ -100,3 +100,51 @@ def test_the_position_is_of_the_content():
 def test_the_position_is_the_same_on_every_machine():
     digest = hashlib.sha256(b"4 3 text'a'").hexdigest()  # lengths of name and content, name, content
     assert position({"text": "a"}) == int(digest[:16], 16) / 2**64
+
+
+def texts_of(source):
+    return {split: [row["text"] for row in source.rows(split)] for split in source.splits}
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "stream.txt"])
+def test_shares_are_cut_as_asked_and_none_of_what_is_asked_to_be_none(tmp_path, name):
+    lines = [f"row {n:04}" for n in range(2000)]
+    (tmp_path / name).write_text("\n".join((["text"] if name == "rows.csv" else []) + lines) + "\n")
+    found = texts_of(open_source(tmp_path / name, valid_share=0.0, test_share=0.3))
+    assert found.keys() == {"train", "test"}
+    assert sorted(line.rstrip("\n") for part in found.values() for line in part) == lines
+    assert len(found["test"]) == pytest.approx(600, abs=0.5 if name == "stream.txt" else 60)
+    whole = texts_of(open_source(tmp_path / name, valid_share=0.0, test_share=0.0))
+    assert [line.rstrip("\n") for line in whole["train"]] == lines
+    assert whole.keys() == {"train"}
+
+
+def test_a_saved_run_cuts_the_same_shares_again(tmp_path):
+    (tmp_path / "rows.csv").write_text("text\n" + "".join(f"row {n}\n" for n in range(1200)))
+    source = open_source(tmp_path / "rows.csv", valid_share=0.02, test_share=0.4)
+    assert texts_of(open_source(tmp_path / "rows.csv", like=source.describe())) == texts_of(source)
+
+
+def test_a_share_of_few_rows_is_cut_where_it_is_asked_for(tmp_path):
+    given_two(tmp_path, train=100)
+    assert open_source(tmp_path).splits == ("train", "test")
+    assert len(list(open_source(tmp_path, valid_share=0.2).rows("valid"))) == 20
+
+
+@pytest.mark.parametrize(
+    ("shares", "said"),
+    [
+        ({"test_share": 0.1}, "has files for test, so no share of the others is cut for it; leave test_share out"),
+        ({"valid_share": 1.5}, r"0 or more and below 1; got valid = 1\.5"),
+    ],
+)
+def test_a_share_that_cannot_be_cut_is_said(tmp_path, shares, said):
+    given_two(tmp_path, train=10)
+    with pytest.raises(DataError, match=said):
+        open_source(tmp_path, **shares)
+
+
+def test_shares_leave_something_to_train_on(tmp_path):
+    (tmp_path / "rows.csv").write_text("text\na\nb\n")
+    with pytest.raises(DataError, match=r"shares of 1\.1 for test and valid leave nothing to train on"):
+        open_source(tmp_path / "rows.csv", valid_share=0.5, test_share=0.6)

@@ -10,7 +10,7 @@ from wavefront.data import Column
 class Rows:
     """A source whose rows are given: split -> rows."""
 
-    path = "memory"
+    path, shares = "memory", {}
 
     def __init__(self, columns, format="jsonl", **splits):
         self.columns = tuple(Column(name, kind) for name, kind in columns.items())

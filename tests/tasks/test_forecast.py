@@ -296,6 +296,7 @@ def test_series_that_are_all_too_short_are_told_how_long_they_have_to_be(tmp_pat
         ({"kind": "esn", "output": "gaussian"}, "says the mean"),
         ({"past": ["price"]}, "no column 'price'"),
         ({"horizon": 0}, "horizon"),
+        ({"data.test_share": 0.2}, "data.test_share would cut rows; a series is cut at its end"),
     ],
 )
 def test_settings_that_cannot_be(panel, tmp_path, settings, said):

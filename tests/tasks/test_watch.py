@@ -7,6 +7,7 @@ import torch
 from tasks.helpers import Rows, prepared
 from wavefront.app.fitting import fit
 from wavefront.app.run import load
+from wavefront.data import open_source
 from wavefront.errors import DataError, SettingsError
 from wavefront.tasks.watch import LEAD, Watch, rank
 
@@ -93,6 +94,13 @@ def test_lines_are_scored_each_by_itself_and_odd_positions_are_told():
     assert [one["score"] for one in together] == pytest.approx([one["score"] for one in found], abs=1e-4)
     again = Watch.from_state(task.state())
     assert again.encode(odd[0])["symbols"].tolist() == task.encode(odd[0])["symbols"].tolist()
+
+
+def test_shares_of_a_stream_are_cut_as_asked(tmp_path):
+    source = open_source(stream(tmp_path / "a.csv"), test_share=0.5)
+    task = prepared(Watch, source)
+    steps = {split: sum(len(piece["values"]) - piece["lead"] for piece in task.rows(source, split)) for split in task.splits(source)}
+    assert steps == {"train": 280, "valid": 120, "test": 400}
 
 
 def test_what_cannot_be_watched(tmp_path):

@@ -33,6 +33,10 @@ class Data(BaseModel):
     id: str | None = Field(None, description="the column that tells one series from another, in a table with one row per step")
     time: str | None = Field(None, description="the column that orders the steps of such a series")
     groups: list[str] = Field([], description="columns of which each value is in one split only, where splits are cut")
+    valid_share: float | None = Field(
+        None, ge=0, lt=1, description="share of the rows to choose by, where no file gives them; 0: none, train on all"
+    )
+    test_share: float | None = Field(None, ge=0, lt=1, description="share of the rows to test on, where no file gives them; 0: none")
     steps_per_quarter: int = Field(1, ge=1, le=96, description="steps that a quarter note of a MIDI file is cut into")
 
 

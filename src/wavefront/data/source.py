@@ -36,6 +36,7 @@ class Source:
     splits   those that there are: train, valid and test, and what a generator has beside; what is not given is cut by `HashSplit`: from
              train 10 % for valid (but of a train file of fewer than 500 rows), and 10 % for test too if neither is given. Of a text, whose
              rows go on from one another, `TailSplit` cuts off the last tenth for test and 5 % before that for valid
+    shares   split -> the share to cut for it instead, 0 for none: {"valid": 0.02}, of valid and test
     groups   columns of which each value is in one split only, where splits are cut: rows of one patient, pairs of the same sentences
     stream   whether the rows go on from one another
     ignored  files of a folder that are no data, and so were not read
@@ -49,8 +50,10 @@ class Source:
         options: Options,
         ignored: Sequence[Path] = (),
         groups: Sequence[str] = (),
+        shares: Mapping[str, float] | None = None,
     ):
         self.path, self.name, self.options, self.ignored, self.groups = path, name, options, tuple(ignored), tuple(groups)
+        self.shares = dict(shares or {})
         self._parts = dict(parts)
         readers = list(chain(*self._parts.values()))
         self.format, self.columns = readers[0].format, readers[0].columns
@@ -68,14 +71,27 @@ class Source:
         self.given = tuple(split for split in self._parts if split != "all")
         self._rest = "all" if "all" in self._parts else "train"
         self.stream = all(reader.stream for reader in readers)
-        wanted = STREAM_SHARES if self.stream else SHARES
-        shares = {split: share for split, share in wanted.items() if split not in self._parts and not (split == "test" and self.given)}
-        if "valid" in shares and "train" in self._parts and not self.stream and sum(1 for _ in islice(self._stream("train"), FEW)) < FEW:
-            del shares["valid"]
+        shares = self._shares()
         self._cut: HashSplit | TailSplit = HashSplit(lambda: self._stream(self._rest), shares, self.groups)
         if self.stream:
             self._cut = TailSplit(lambda: self._stream(self._rest), shares, self.columns[0].name)
         self.splits = tuple(dict.fromkeys(s for s in (*SPLITS, *self.given) if s in {*self.given, *shares, "train"}))
+
+    def _shares(self) -> dict[str, float]:
+        """The splits to cut, and how much: what is asked for, over what the files call for."""
+        usual = STREAM_SHARES if self.stream else SHARES
+        shares = {split: share for split, share in usual.items() if split not in self._parts and not (split == "test" and self.given)}
+        if "valid" in shares and "train" in self._parts and not self.stream and sum(1 for _ in islice(self._stream("train"), FEW)) < FEW:
+            del shares["valid"]
+        for split, share in self.shares.items():
+            if split not in usual or not 0 <= share < 1:
+                raise DataError(f"{self.path}: a share is of valid or test, 0 or more and below 1; got {split} = {share}.")
+            if share and split in self._parts:
+                raise DataError(f"{self.path}: has files for {split}, so no share of the others is cut for it; leave {split}_share out.")
+        found = {split: share for split in usual if split not in self._parts and (share := self.shares.get(split, shares.get(split, 0.0)))}
+        if sum(found.values()) >= 1:
+            raise DataError(f"{self.path}: shares of {sum(found.values()):g} for {' and '.join(found)} leave nothing to train on.")
+        return found
 
     def rows(self, split: str = "all") -> Iterator[Row]:
         """The rows of a split ("all": of every one, as the files stand), in the same order every time. Call it again to start anew."""
@@ -85,7 +101,7 @@ class Source:
             raise DataError(f"{self.path}: has no split {split!r}; it has {', '.join(self.splits)}.")
         if split in self._cut.shares or (self._cut.shares and split == "train"):
             return self._cut.select(split)
-        return self._stream(split)
+        return self._stream(split if split in self._parts else self._rest)
 
     def fingerprint(self) -> str:
         """SHA-256 of all content, for a run that is resumed: other data gives another."""
@@ -98,7 +114,8 @@ class Source:
     def describe(self) -> dict[str, Any]:
         """What a saved run keeps, as JSON: `read_inputs` and `open_source(like=...)` read other files in the same way by it."""
         kinds = {column.name: column.kind for column in self.columns}
-        return {"name": self.name, "format": self.format, "columns": kinds, "options": self.options.to_json(), "groups": list(self.groups)}
+        cut = {"groups": list(self.groups), "shares": self.shares}
+        return {"name": self.name, "format": self.format, "columns": kinds, "options": self.options.to_json(), **cut}
 
     def masked(self) -> Counter[str]:
         """column -> how many values the latest pass over the files masked (`missing="mask"`)."""
@@ -126,6 +143,8 @@ def open_source(
     format: str | None = None,
     steps_per_quarter: int = 1,
     groups: Sequence[str] = (),
+    valid_share: float | None = None,
+    test_share: float | None = None,
     like: Mapping[str, Any] | None = None,
 ) -> Source:
     """A file, a folder, a database with a query, or the name of a generator ("years") as a `Source`.
@@ -141,17 +160,18 @@ def open_source(
     True
     """
     options = Options(dict(kinds or {}), header, missing, tuple(series), id, time, query, format, steps_per_quarter)
+    shares = {split: share for split, share in (("valid", valid_share), ("test", test_share)) if share is not None}
     place = Path(path)
     if str(path) == "-":
         raise DataError("standard input can be read once, and training reads its data again and again: save it to a file first.")
     if not place.exists():
         if str(path) in GENERATORS:
-            return Source(str(path), str(path), GENERATORS[str(path)].parts(), options)
+            return Source(str(path), str(path), GENERATORS[str(path)].parts(), options, shares=shares)
         raise _not_found(str(path))
     if like is not None and not options.to_json():  # its kinds come by the columns, of which there may be fewer here
         options = Options.from_json({**like["options"], "query": None, "kinds": {}})
     if query is not None:
-        return Source(str(path), stem(place), {"all": [Sql(place, options)]}, options, groups=groups)
+        return Source(str(path), stem(place), {"all": [Sql(place, options)]}, options, groups=groups, shares=shares)
     parts, ignored = layout(place)
     chosen = {split: [_reader(file, options, like) for file in files] for split, files in parts.items()}
     if list(chosen) == ["all"] and len(chosen["all"]) == 1 and (inside := chosen["all"][0].inside(chosen["all"][0].path, options)):
@@ -159,7 +179,9 @@ def open_source(
     chosen = _agreeing(chosen, options)
     if like is not None and not groups and {*like.get("groups", ())} <= {column.name for column in next(iter(chosen.values()))[0].columns}:
         groups = like.get("groups", ())
-    return Source(str(path), stem(place.resolve()), chosen, options, ignored, groups)
+    if like is not None and not shares:
+        shares = {split: share for split, share in like.get("shares", {}).items() if split not in chosen}
+    return Source(str(path), stem(place.resolve()), chosen, options, ignored, groups, shares)
 
 
 def _reader(path: Path, options: Options, like: Mapping[str, Any] | None = None) -> Reader:

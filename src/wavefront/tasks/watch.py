@@ -143,7 +143,8 @@ class Watch(Task):
         total = self._total or sum(1 for _ in source.rows("all"))
         begin, end = 0, total
         if split != "all":
-            parts = [0, *(int(total * share) for share in (1 - sum(SHARES.values()), 1 - SHARES["test"])), total]
+            shares = SHARES | source.shares
+            parts = [0, *(int(total * share) for share in (1 - sum(shares.values()), 1 - shares["test"])), total]
             begin, end = parts[("train", "valid", "test").index(split) :][:2]
         before: list[list[float | None]] = []
         piece: list[list[float | None]] = []

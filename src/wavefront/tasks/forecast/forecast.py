@@ -122,6 +122,9 @@ class Forecast(Task):
 
     def prepare(self, source: Source) -> None:
         s = self.settings
+        if source.shares:
+            said = " and ".join(f"data.{split}_share" for split in source.shares)
+            raise DataError(f"{source.path}: {said} would cut rows; a series is cut at its end, by steps: --set valid=24, --set test=48.")
         kinds = {column.name: column.kind for column in source.columns}
         named = {*self.columns.values(), *s.past, *s.future, *s.static}
         self.values = (
