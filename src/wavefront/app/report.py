@@ -40,6 +40,7 @@ p { margin: .35rem 0; } .soft, figcaption { color: var(--soft); } figcaption { f
 .score { display: flex; flex-wrap: wrap; gap: .3rem 2.6rem; margin-top: 1.5rem; }
 .score div { min-width: 6rem; } .score b { display: block; font-size: 2rem; font-weight: 600; font-variant-numeric: tabular-nums; line-height: 1.2; }
 .grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(24rem, 100%), 1fr)); gap: 1.6rem; }
+.grid figure, .chart { max-width: 36rem; }
 figure { margin: 0; min-width: 0; } .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; width: 100%; }
 th, td { text-align: right; padding: .34rem .7rem; border-bottom: 1px solid var(--rule); vertical-align: top; }
@@ -149,13 +150,13 @@ def _figure(figure: Figure, split: str) -> str:
         drawn = f"<div class=wide>{confusion(data['labels'], data['counts'])}</div>"
         note = "Gold in rows, predicted in columns; the shade is the share of the row." + (f" Shown are {note}." if note else "")
     elif figure.kind == "bars":
-        drawn = f'<div style="max-width:36rem">{bars(data["labels"], data["values"], data["axis"])}</div>'
+        drawn = f"<div class=chart>{bars(data['labels'], data['values'], data['axis'])}</div>"
     elif figure.kind == "points":
-        drawn = f'<div style="max-width:36rem">{points(data["x"], data["y"], data["x_axis"], data["y_axis"])}</div>'
+        drawn = f"<div class=chart>{points(data['x'], data['y'], data['x_axis'], data['y_axis'])}</div>"
     elif figure.kind == "table":
         drawn = f"<div class=wide>{_table(data['head'], [[number(value) for value in row] for row in data['rows']])}</div>"
     elif figure.kind == "forecast":
-        drawn = f'<div style="max-width:36rem">{fan(data["past"], data["forecast"], data["bands"], data["y"])}</div>'
+        drawn = f"<div class=chart>{fan(data['past'], data['forecast'], data['bands'], data['y'])}</div>"
     elif figure.kind == "examples":
         drawn = _examples(data["rows"])
     elif figure.kind == "alignments":
@@ -174,11 +175,8 @@ def _figure(figure: Figure, split: str) -> str:
             f"a report draws confusion, bars, points, table, forecast, examples, alignments and trees; got a figure of kind {figure.kind!r}"
         )
     caption = f"<figcaption>{_safe(note)}</figcaption>" if note else ""
-    return (
-        f"<section><h2>{_words(figure.title)} <span class=soft>on {_safe(split)}</span></h2><figure>{caption}{drawn}</figure></section>"
-        if drawn
-        else ""
-    )
+    where = "" if figure.kind == "text" else f" <span class=soft>on {_safe(split)}</span>"
+    return f"<section><h2>{_words(figure.title)}{where}</h2><figure>{caption}{drawn}</figure></section>" if drawn else ""
 
 
 def _examples(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -65,7 +65,7 @@ class Figure(NamedTuple):
     examples   rows [{"text", "gold", "predicted", "right"}]
     alignments rows [{"source" [str], "target" [str], "weights" [[float]]: of each target, over the source}]
     trees      as examples, the text a tree of several lines
-    text       text str: as it stands
+    text       text str: as it stands, of no split
     """
 
     kind: str
