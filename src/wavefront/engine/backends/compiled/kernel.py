@@ -18,22 +18,21 @@ from typing import Any
 
 import llvmlite.ir as ir
 
-from wavefront.engine.backends.compiled.emit import I1, I16, I64, PTR, Code
+from wavefront.engine.backends.compiled.emit import I1, I64, PTR, Code
 from wavefront.engine.backends.compiled.native import host_bytes, optimised
 from wavefront.engine.backends.compiled.packing import Pack, Packing
-from wavefront.engine.backends.compiled.schedule import Group, Item, Place, Schedule, base, contiguous
-from wavefront.engine.backends.compiled.sparse import APART, SparsePack
+from wavefront.engine.backends.compiled.schedule import Group, Item, Place, Schedule, base
+from wavefront.engine.backends.compiled.sparse import SparsePack
 from wavefront.engine.backends.compiled.threads import Team, can_meet, write_meeting
-from wavefront.engine.graph import ELEMENTWISE, Recipe, Value
+from wavefront.engine.backends.compiled.tiles import ACCUMULATORS, Tiles
+from wavefront.engine.backends.compiled.values import Line, Values, flat
+from wavefront.engine.graph import Recipe, Value
 from wavefront.engine.plan import vanishes
 
 __all__ = ["Kernel"]
 
-ACCUMULATORS = 24  # vector registers that hold sums; the others hold weights and one number of the state
-Line = tuple[tuple[tuple[str, int], ...], int]  # an index: Σ coefficient * loop variable + constant
 
-
-class Kernel(Team):
+class Kernel(Values, Team):
     """The compiled function. Its arguments are named in `arguments`; `run` takes an array with the pointer or number of each."""
 
     shares = True  # whether threads may share the units
@@ -54,21 +53,13 @@ class Kernel(Team):
     ):
         """sizes: the vector size of each place, by (kind, number); clear: parts whose gradient is set to zero once a front is done with it;
         low: products take bfloat16 and sum in float32; halves: places of vectors in bfloat16, which are written for products alone."""
-        self.low, self.halves = low, halves
-        self.schedule, self.slots, self.reverse, self.clear = schedule, slots, reverse, clear
-        self.sizes = sizes | {(p.kind, p.number): v.size for v, p in schedule.places.items() if p.kind.endswith("scratch")}
-        self.width = host_bytes() // (8 if double else 4)
-        self.double = double
-        self.arguments: list[Any] = []
+        super().__init__(schedule, sizes, slots, host_bytes() // (8 if double else 4), halves)
+        self.low, self.reverse, self.clear, self.double = low, reverse, clear, double
         self.packs: list[Pack] = []
         self.sparse: list[SparsePack] = []
         self.module = ir.Module()
-        self._memo: dict[Any, Any] = {}  # what the loop body being written has computed so far
-        self._sums: dict[tuple[Value, int], Any] = {}  # where in the tile each product's sums lie
         self._states = {v for v, place in schedule.sources.items() if place.kind == "state"}
-        self._touched: dict[tuple[Place, Line], bool] = {}  # memory that a group reads and, where true, writes
-        self._tiles: dict[tuple[int, int, int], ir.Function] = {}
-        self._functions: dict[str, ir.Function] = {}
+        self._tiles = Tiles(self.module, double, self.width, low)
         self._turned: dict[Any, Any] = {}
         self.turned = 0  # numbers of each row that are turned, beside the scratch
         self._meet = write_meeting(self.module) if self.shares and can_meet() else None
@@ -78,32 +69,12 @@ class Kernel(Team):
         self.packing = Packing(self.packs, double, low)
         self.place = {key: number for number, key in enumerate(self.arguments)}
         self._written = self.load(self.module, slices, pieces)
-        del self.module, self.c, self._memo, self._sums, self._tiles, self._functions, self._pointers  # what it takes to write it is large
+        del self.module, self.c, self._memo, self._sums, self._tiles, self._pointers  # what it takes to write it is large
 
     @property
     def text(self) -> str:
         """The code as LLVM has improved it."""
         return optimised(self._written)
-
-    # arguments
-
-    def _argument(self, key: Any) -> int:
-        if key not in self.arguments:
-            self.arguments.append(key)
-        return self.arguments.index(key)
-
-    def _pointer(self, key: Any) -> Any:
-        """Loaded once, in the entry block."""
-        if key not in self._pointers:
-            with self.c.b.goto_block(self._entry):
-                self._pointers[key] = self.c.load_pointer(self._table, self._argument(key))
-        return self._pointers[key]
-
-    def _number(self, key: Any) -> Any:
-        if key not in self._pointers:
-            with self.c.b.goto_block(self._entry):
-                self._pointers[key] = self.c.load_i64(self._table, self.c.i64(self._argument(key)))
-        return self._pointers[key]
 
     # the whole
 
@@ -112,7 +83,6 @@ class Kernel(Team):
         self.c = c = Code(self.module, f, self.double, self.width)
         self._table, part = f.args
         self._entry = c.b.block
-        self._pointers: dict[Any, Any] = {}
         most = max((self._shape(g)[3] for g in self.schedule.groups), default=1)
         tile = max((ACCUMULATORS, *(len(g.windows) * self._shape(g)[3] * self._shape(g)[2] for g in self.schedule.groups)))
         self._tile = c.b.alloca(c.V, c.i64(tile))
@@ -225,50 +195,6 @@ class Kernel(Team):
         else:
             self.c.if_(self.c.b.icmp_signed("==", self.c.b.load(self._piece, typ=I64), self.c.i64(0)), body)
 
-    # rows of places
-
-    def _pointer_of(self, place: Place, i: Any, offset: int = 0) -> Any:
-        """Where the vector of the i-th node (or edge, of what is by edge) of this front and slice starts, moved on by `offset`."""
-        c = self.c
-        if place.kind.endswith("scratch"):
-            size = self.sizes[(place.kind, place.number)]
-            most = self._most
-            at = c.add(c.b.mul(most, c.i64(place.number)), c.mul(i, size))
-            if place.kind == "edge scratch":
-                at = c.add(self._number("edge_scratch"), c.b.mul(self._number("most_edges"), c.i64(place.number)), c.mul(i, size))
-            return c.at(self._scratch, c.add(at, c.i64(offset)))
-        if place.kind == "fixed":
-            return c.at(self._pointer(("fixed", place.number)), c.i64(offset))
-        by_edge = self.schedule.edged and place.kind in ("edge", "state", "before")
-        node = self._remember(("node", by_edge, id(i)), lambda: c.load_i64(self._edges if by_edge else self._list, i))
-        kind = {"own": "state", "acc": "state", "before": "state", "edge": "node"}.get(place.kind, place.kind)
-        size = self.sizes[(kind, place.number)]
-        match place.kind:
-            case "node" | "edge":
-                array, row = ("node", place.number), node
-            case "row":
-                array, row = ("row", place.number), self._index("row", node, 1, 0)
-            case "own":
-                array, row = ("state", place.number), self._index(("own", place.number), node, 1, 0)
-            case "state":
-                array, row = ("state", place.number), self._index(("state before", place.number), node, self.slots, place.slot)
-            case "acc":
-                array, row = ("acc", place.number), self._index("acc own", node, 1, 0)
-            case "before":
-                array, row = ("acc", place.number), self._index("acc before", node, self.slots, place.slot)
-            case _:
-                raise AssertionError(place)
-        return c.at(self._pointer(array), c.add(c.mul(row, size), c.i64(offset)), I16 if place in self.halves else None)
-
-    def _index(self, key: Any, node: Any, columns: int, column: int) -> Any:
-        c = self.c
-        return self._remember((key, column, id(node)), lambda: c.load_i64(self._pointer(key), c.add(c.mul(node, columns), c.i64(column))))
-
-    def _remember(self, key: Any, make: Any) -> Any:
-        if key not in self._memo:
-            self._memo[key] = make()
-        return self._memo[key]
-
     # groups
 
     def _shape(self, g: Group) -> tuple[int, int, int, int]:
@@ -299,7 +225,7 @@ class Kernel(Team):
     def _panels(self, shape: tuple[int, ...], body: Any, carry: Any = (), prefix: str = "d", split: bool = False) -> Any:
         """Loops over all dimensions but the last, and over the last in vectors: body(index, lanes, *carry). split: a vector's, this thread's part."""
         c = self.c
-        self.vars: dict[str, Any] = {}
+        self.vars = {}
         outer: list[Line] = []
 
         def nest(d: int, *carried: Any) -> Any:
@@ -378,7 +304,7 @@ class Kernel(Team):
 
     def _store(self, item: Item, value: Any, index: tuple[Line, ...]) -> None:
         c = self.c
-        line = _flat(index, item.strides)
+        line = flat(index, item.strides)
         line = line[0], line[1] + item.offset
         pointer = self._memory(item.place, line)
         self._touch(item.place, line, write=True)
@@ -393,17 +319,6 @@ class Kernel(Team):
                 c.b.store(c.b.fadd(c.load_scalar(here), one) if item.accumulate else one, here)
             return
         c.store(c.b.fadd(c.load(pointer, self._lanes), value) if item.accumulate else value, pointer, self._lanes)
-
-    def _touch(self, place: Place, line: Line, write: bool = False) -> None:
-        if place.kind != "fixed" and not place.kind.endswith("scratch"):  # these are in a cache
-            self._touched[place, line] = write or self._touched.get((place, line), False)
-
-    def _memory(self, place: Place, line: Line) -> Any:
-        c = self.c
-        pointer = self._pointer_of(place, self._i, line[1])
-        for name, coefficient in line[0]:
-            pointer = c.at(pointer, c.mul(self.vars[name], coefficient), I16 if place in self.halves else None)
-        return pointer
 
     def _reduce(self, g: Group, count: Any) -> None:
         c = self.c
@@ -424,7 +339,7 @@ class Kernel(Team):
                 sums = self._last(g.shape, outer_index, body, starts)
                 self._memo.clear()
                 for item, total in zip(g.items, sums):
-                    line = _flat(outer_index, item.strides)
+                    line = flat(outer_index, item.strides)
                     c.b.store(self._across(item.value.kind, total), self._memory(item.place, (line[0], line[1] + item.offset)))
 
             self.vars = {}
@@ -557,7 +472,7 @@ class Kernel(Team):
                     # of the block of panels that comes next, one vector of each of its rows
                     which = c.b.srem(c.b.sdiv(i, c.i64(rows)), c.i64(columns))
                     ahead = c.at(weight, c.mul(c.add(which, c.i64(columns * depth)), self.width))
-                    self._multiply(a, i, self._tile_function(r, columns, depth), r * columns, out, [weight, out, self._rows, ahead])
+                    self._multiply(a, i, self._tiles.dense(r, columns, depth), r * columns, out, [weight, out, self._rows, ahead])
                     offset += columns
 
             def after(i: Any, r: Any) -> None:
@@ -647,49 +562,6 @@ class Kernel(Team):
         b.unreachable()
         b.position_at_end(done)
 
-    def _tile_function(self, rows: int, columns: int, depth: int) -> ir.Function:
-        """out[row][column] = Σ_k w[k][column] * a[row][k], vectors of columns, all sums in registers. The order of the sum over k is the same
-        whatever the rows: a row's result does not depend on how many others are there. Low: pairs of bfloat16 in place of numbers."""
-        key = (rows, columns, depth)
-        if key in self._tiles:
-            return self._tiles[key]
-        f = ir.Function(self.module, ir.FunctionType(ir.VoidType(), [PTR] * 4), name=f"tile_{rows}x{columns}x{depth}")
-        f.linkage = "internal"
-        f.attributes.add("noinline")
-        self._tiles[key] = f
-        w, out, table, ahead = f.args
-        for a in f.args[:3]:
-            a.add_attribute("noalias")
-        c = Code(self.module, f, self.double, self.width)
-        pointers = [c.b.load(c.at(table, c.i64(r), PTR), typ=PTR) for r in range(rows)]
-        unroll = 4
-
-        def some(k: Any, sums: list[Any], count: int) -> list[Any]:
-            sums = list(sums)
-            for j in range(count):
-                step = c.mul(c.add(k, c.i64(j)), columns * self.width)
-                here = c.at(w, step)
-                if rows >= 4:
-                    c.prefetch(c.at(ahead, step), level=2)
-                weights = [c.load(c.at(here, c.i64(m * self.width))) for m in range(columns)]
-                for r in range(rows):
-                    x = c.broadcast(c.load_scalar(c.at(pointers[r], c.add(k, c.i64(j)))))
-                    for m in range(columns):
-                        at = r * columns + m
-                        sums[at] = c.dot(x, weights[m], sums[at]) if self.low else c.fma(x, weights[m], sums[at])
-            return sums
-
-        sums = [c.splat(0.0)] * (rows * columns)
-        whole = depth - depth % unroll
-        if whole:
-            sums = c.loop(c.i64(0), c.i64(whole), unroll, lambda k, *s: some(k, list(s), unroll), sums)
-        if depth % unroll:
-            sums = some(c.i64(whole), sums, depth % unroll)
-        for at, total in enumerate(sums):
-            c.store(total, c.at(out, c.i64(at), c.V))
-        c.b.ret_void()
-        return f
-
     def _turn(self, number: int, a: Value, count: Any) -> None:
         """Rows in blocks of as many as a vector has lanes, turned: what a sparse product reads of one place is then one vector for all of them."""
         c = self.c
@@ -746,166 +618,10 @@ class Kernel(Team):
         count = c.b.sub(c.load_i64(starts, c.add(panel, c.i64(1))), first)
         weights = c.at(self._pointer(("weights", number)), c.mul(first, self.width))
         places = c.at(self._pointer(("places", number)), first, I64)
-        f = self._sparse_function(rows, stride) if turned is None else self._turned_function(stride)
+        f = self._tiles.sparse(rows, stride) if turned is None else self._tiles.turned(stride)
         c.b.call(f, [weights, places, count, c.at(self._tile, c.i64(at), c.V), self._rows if turned is None else turned])
-
-    def _sparse_function(self, rows: int, stride: int) -> ir.Function:
-        """out[row * stride] = Σ_k w[k] * a[row][places[k]], with `APART` sums that do not wait for each other; their number divides the count.
-        The order of the sum is the same whatever the rows."""
-
-        def write(c: Code, w: Any, places: Any, count: Any, out: Any, table: Any) -> None:
-            pointers = [c.b.load(c.at(table, c.i64(r), PTR), typ=PTR) for r in range(rows)]
-
-            def some(k: Any, *sums: Any) -> list[Any]:
-                new = list(sums)
-                for j in range(APART):
-                    here = c.add(k, c.i64(j))
-                    weight, place = c.load(c.at(w, c.mul(here, self.width))), c.load_i64(places, here)
-                    for r in range(rows):
-                        new[r * APART + j] = c.fma(c.broadcast(c.load_scalar(c.at(pointers[r], place))), weight, new[r * APART + j])
-                return new
-
-            sums = c.loop(c.i64(0), count, APART, some, [c.splat(0.0)] * (rows * APART))
-            for r in range(rows):
-                c.store(_total(c, sums[r * APART : (r + 1) * APART]), c.at(out, c.i64(r * stride), c.V))
-
-        return self._inner(f"sparse_{rows}x{stride}", write)
-
-    def _turned_function(self, stride: int) -> ir.Function:
-        """The same sums, in the same order, for as many rows as there are lanes, from turned operands: a few units at a time, a lane for each row."""
-        few = min(self.width, ACCUMULATORS // APART)
-        few = 1 << few.bit_length() - 1  # that it divides the width
-
-        def write(c: Code, w: Any, places: Any, count: Any, out: Any, turned: Any) -> None:
-            units = []
-            for first in range(0, self.width, few):
-
-                def some(k: Any, *sums: Any, first: int = first) -> list[Any]:
-                    new = list(sums)
-                    for j in range(APART):
-                        here = c.add(k, c.i64(j))
-                        x = c.load(c.at(turned, c.mul(c.load_i64(places, here), self.width)))
-                        weight = c.at(w, c.add(c.mul(here, self.width), c.i64(first)))
-                        for n in range(few):
-                            new[n * APART + j] = c.fma(c.broadcast(c.load_scalar(c.at(weight, c.i64(n)))), x, new[n * APART + j])
-                    return new
-
-                sums = c.loop(c.i64(0), count, APART, some, [c.splat(0.0)] * (few * APART))
-                units += [_total(c, sums[n * APART : (n + 1) * APART]) for n in range(few)]
-            for r, v in enumerate(c.transposed(units)):
-                c.store(v, c.at(out, c.i64(r * stride), c.V))
-
-        return self._inner(f"turned_{stride}", write)
-
-    def _inner(self, name: str, write: Callable[..., None]) -> ir.Function:
-        """A function (weights, places, count, out, operands) of the module, written once."""
-        if name not in self._functions:
-            f = self._functions[name] = ir.Function(self.module, ir.FunctionType(ir.VoidType(), [PTR, PTR, I64, PTR, PTR]), name=name)
-            f.linkage = "internal"
-            f.attributes.add("noinline")
-            for k in (0, 1, 3, 4):
-                f.args[k].add_attribute("noalias")
-            c = Code(self.module, f, self.double, self.width)
-            write(c, *f.args)
-            c.b.ret_void()
-        return self._functions[name]
-
-    # values
-
-    def _place(self, v: Value) -> Place:
-        return self.schedule.sources.get(v) or self.schedule.places[v]
-
-    def value(self, v: Value, index: tuple[Line, ...]) -> Any:
-        key = (v, index)
-        if key not in self._memo:
-            self._memo[key] = self._compute(v, index)
-        return self._memo[key]
-
-    def _compute(self, v: Value, index: tuple[Line, ...]) -> Any:
-        c = self.c
-        if v.kind == "const":
-            return c.splat(v.attr)
-        if self.schedule.held(v, self._stage):
-            return self._in_memory(v, _flat(index, contiguous(v.shape)))
-        if v.kind in ELEMENTWISE:
-            return c.elementary(v.kind, *(self.value(a, _broadcast(a, v, index)) for a in v.args))
-        a = v.args[0]
-        match v.kind:
-            case "mm" | "sparse":
-                (line,) = index
-                return c.b.load(c.at(self._tile, self._sums[(v, line[1])], c.V), typ=c.V)
-            case "stop":
-                return self.value(a, index)
-            case "expand":
-                return self.value(a, _broadcast(a, v, index))
-            case "spread":
-                edge, touched = self._i, self._touched
-                self._i = self._remember(("owner", id(edge)), lambda: c.load_i64(self._owners, edge))
-                self._touched = {}  # it is found by node, and what is asked for ahead by edge
-                found = self.value(a, index)
-                self._i, self._touched = edge, touched
-                return found
-            case "narrow":
-                dim, start = v.attr
-                return self.value(a, tuple((line[0], line[1] + start) if d == dim else line for d, line in enumerate(index)))
-            case "permute":
-                there: list[Any] = [None] * len(index)
-                for d, source in enumerate(v.attr):
-                    there[source] = index[d]
-                return self.value(a, tuple(there))
-            case "reshape":
-                return self._reshaped(v, a, index)
-        raise AssertionError(f"{v} should be in memory")
-
-    def _reshaped(self, v: Value, a: Value, index: tuple[Line, ...]) -> Any:
-        if [n for n in a.shape if n != 1] == [n for n in v.shape if n != 1]:
-            rest = iter(line for line, n in zip(index, v.shape) if n != 1)
-            return self.value(a, tuple(next(rest) if n != 1 else ((), 0) for n in a.shape))
-        flat = _flat(index, contiguous(v.shape))
-        if len(a.shape) == 1:
-            return self.value(a, (flat,))
-        memory, offset = base(a)
-        return self._in_memory(memory, (flat[0], flat[1] + offset))
-
-    def _in_memory(self, v: Value, line: Line) -> Any:
-        found = self._read(self._place(v), line)
-        return self.c.compare("!=", found, self.c.splat(0.0)) if v.logical else found  # truth values lie there as numbers
-
-    def _read(self, place: Place, line: Line) -> Any:
-        c = self.c
-        pointer = self._memory(place, line)
-        self._touch(place, line)
-        step = dict(line[0]).get("u", 0)
-        if step == 0:
-            return c.broadcast(c.load_scalar(pointer)) if self._lanes > 1 else c.load(pointer, 1)
-        if step == 1:
-            return c.load(pointer, self._lanes)
-        return c.gather(pointer, step, self._lanes)
 
 
 def _padded(a: Value, width: int) -> int:
     """Numbers that a row of an operand takes in bfloat16."""
     return int(-(-a.shape[0] // width) * width // 2)
-
-
-def _total(c: Code, sums: Sequence[Any]) -> Any:
-    total = sums[0]
-    for other in sums[1:]:
-        total = c.b.fadd(total, other)
-    return total
-
-
-def _flat(index: tuple[Line, ...], strides: tuple[int, ...]) -> Line:
-    terms: dict[str, int] = {}
-    constant = 0
-    for (parts, start), stride in zip(index, strides):
-        constant += start * stride
-        for name, coefficient in parts:
-            terms[name] = terms.get(name, 0) + coefficient * stride
-    return tuple(terms.items()), constant
-
-
-def _broadcast(a: Value, v: Value, index: tuple[Line, ...]) -> tuple[Line, ...]:
-    """The index of an argument that broadcasts to v."""
-    tail = index[len(index) - len(a.shape) :] if a.shape else ()
-    return tuple(((), 0) if n == 1 else line for line, n in zip(tail, a.shape))
