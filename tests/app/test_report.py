@@ -86,12 +86,16 @@ def test_every_kind_of_figure_and_an_unknown_one(finished, tmp_path):
         Figure("table", "T", {"head": ["x"], "rows": [["<y>"], [0.5]]}),
         Figure("bars", "B", {"labels": ["s", "t"], "values": [0.25, float("nan")], "axis": "f"}),
         Figure("points", "P", {"x": [1.0, 2.0], "y": [1.5, float("nan")], "x_axis": "u", "y_axis": "v"}),
-        Figure("examples", "E", {"rows": [{"text": "go to Rome", "gold": "O O B-X", "predicted": "O O O", "right": False}]}),
+        Figure(
+            "examples", "E", {"rows": [{"text": ["go", "to", "Rome"], "gold": ["O", "O", "B-X"], "predicted": ["O"] * 3, "right": False}]}
+        ),
+        Figure("examples", "S", {"rows": [{"text": "go to Rome", "gold": "geh nach Rom", "predicted": "geh nach Rom", "right": True}]}),
     ]
     write_report(tmp_path / "r.html", finished, [], figures, "test", {"train": np.array([3, 3, 9]), "valid": np.array([], np.int64)})
     text = (tmp_path / "r.html").read_text()
     page = Page(text)
     assert "O, not B-X" in page.text
+    assert "geh nach Rom" in page.text, "a sentence of as many words as its source is no labels of these"
     assert "3 of 4 a were given a" in page.text
     assert "<y>" in page.text
     with pytest.raises(ValueError, match="a figure of kind 'pie'"):

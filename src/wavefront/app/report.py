@@ -186,10 +186,10 @@ def _examples(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _example(row: Mapping[str, Any]) -> str:
-    words, gold, predicted = (str(row[key]).split(" ") for key in ("text", "gold", "predicted"))
-    if len(words) == len(gold) == len(predicted) > 1:  # a label for each word: those that say something are put at their words
-        dense = 2 * sum(label not in NOTHING for label in gold) > len(gold)
-        return f"<div class=example><p>{' '.join(_labelled(*each, dense) for each in zip(words, gold, predicted))}</p></div>"
+    if not isinstance(row["gold"], str):  # a label for each word: those that say something are put at their words
+        dense = 2 * sum(label not in NOTHING for label in row["gold"]) > len(row["gold"])
+        each = zip(row["text"], row["gold"], row["predicted"], strict=True)
+        return f"<div class=example><p>{' '.join(_labelled(*of_word, dense) for of_word in each)}</p></div>"
     said = f"<b>{_safe(row['predicted']) or 'nothing'}</b>" + (
         "" if row["right"] else f", should be <b>{_safe(row['gold']) or 'nothing'}</b>"
     )

@@ -435,7 +435,7 @@ class TagMeter(Meter):
 
             found = {(span["start"], span["end"], span["label"]) for span in prediction["spans"]}
             return {"text": " ".join(words), "gold": inside(spans or set()), "predicted": inside(found)}
-        return {"text": " ".join(words), "gold": " ".join(gold), "predicted": " ".join(prediction["labels"])}
+        return {"text": list(words), "gold": list(gold), "predicted": list(prediction["labels"])}
 
 
 def delays_for(steps: int) -> tuple[int, ...]:

@@ -62,7 +62,7 @@ class Figure(NamedTuple):
     bars       labels [str], values [float], axis str
     points     x [float], y [float], x_axis str, y_axis str
     forecast   past [y], y [y], forecast [y], bands [([low], [high])], the widest first
-    examples   rows [{"text", "gold", "predicted", "right"}]
+    examples   rows [{"text", "gold", "predicted", "right"}], each str, or each [str]: words, and a label for each
     alignments rows [{"source" [str], "target" [str], "weights" [[float]]: of each target, over the source}]
     trees      as examples, the text a tree of several lines
     text       text str: as it stands, of no split
