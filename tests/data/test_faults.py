@@ -198,3 +198,15 @@ def test_sql_errors_name_the_data(write, tmp_path):
     write("folder/reviews.csv", "text,label\na,x\n")
     with pytest.raises(DataError, match=r"folder: .*missing_table"):
         open_source(tmp_path / "folder", query="SELECT * FROM missing_table")
+
+
+def test_arrays_that_are_no_archive_are_refused_without_a_word_of_pickle(write):
+    message = refused(write("frames.npz", "hello"), "expected a zip archive", "numpy.savez")
+    assert "pickle" not in message
+
+
+def test_a_file_of_tests_alone_is_scored_but_not_learned_from(write):
+    source = open_source(write("songs.json", '{"test": [[[60, 64]]]}'))
+    assert len(list(source.rows("test"))) == 1
+    with pytest.raises(DataError, match=r"songs\.json: expected rows to train on, got test alone"):
+        list(source.rows("train"))

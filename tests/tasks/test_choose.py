@@ -72,3 +72,15 @@ def test_what_cannot_be_says_what_there_is(task, columns, text):
     source = Rows({"text": "text", "label": "text"}, train=[{"text": "a", "label": "b"}])
     with pytest.raises(SettingsError, match=text):
         choose(source, task, columns)
+
+
+@pytest.mark.parametrize(("kind", "value", "task"), [("text", "a b c", "translate"), ("series", SERIES, "transcribe")])
+def test_naming_source_and_target_leaves_what_is_certain_certain(kind, value, task):
+    source = Rows({"heard": kind, "said": "text"}, train=[{"heard": value, "said": f"w{k}"} for k in range(30)])
+    assert choose(source, None, {"source": "heard", "target": "said"})[0].name == task
+
+
+def test_a_series_is_not_translated():
+    source = Rows({"heard": "series", "said": "text"}, train=[{"heard": SERIES, "said": "a"}])
+    with pytest.raises(SettingsError, match="translate cannot tell its columns from heard \\(series\\)"):
+        choose(source, "translate", {"source": "heard", "target": "said"})

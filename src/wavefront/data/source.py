@@ -122,6 +122,8 @@ class Source:
         return sum((reader.masked for reader in chain(*self._parts.values())), Counter())
 
     def _stream(self, part: str) -> Iterator[Row]:
+        if part not in self._parts:
+            raise DataError(f"{self.path}: expected rows to train on, got {' and '.join(self._parts)} alone. Add train, or score it.")
         for reader in self._parts[part]:
             reader.masked.clear()
             yield from reader.rows()

@@ -65,9 +65,9 @@ class Pairs(Task):
         value = row[name]
         if value is None or len(value) == 0 or (isinstance(value, str) and not value.strip()):
             other = self.columns["target" if role == "source" else "source"]
-            raise DataError(
-                f"{name} is empty, and so the pair has one side only ({other} is {str(row.get(other))[:60]!r}). Leave the row out."
-            )
+            beside = row.get(other)
+            there = f"{len(beside)} steps" if isinstance(beside, np.ndarray) else repr(str(beside)[:60])
+            raise DataError(f"{name} is empty, and so the pair has one side only ({other} is {there}). Leave the row out.")
         return value.strip() if isinstance(value, str) else value
 
     def pairs_of(self, source: Source) -> Iterable[tuple[int, Any, Any]]:

@@ -105,7 +105,7 @@ class Transcribe(Pairs):
         two = columns.get("target") or next((found[0] for found in (named, symbols, written) if len(found) == 1), None)
         if one is None or two is None or kinds[one] not in ("series", "symbols", "text") or one == two:
             return None
-        certain = len(columns) == 2 or kinds[one] == "series"
+        certain = kinds[one] == "series"  # symbols for symbols are translated unless told
         sample = [str(row[two]) for row in islice(source.rows("train"), 500)]
         if len(columns) < 2 and len(set(sample)) <= max(2, len(sample) // 10):  # labels, not texts
             return None
@@ -120,7 +120,7 @@ class Transcribe(Pairs):
                 self.source.see(one)
             self.target.see(two)
         if not self.target.rows:
-            raise DataError(f"{source.path}: there is no pair to learn from.")
+            raise DataError(f"{source.path}: no pair to learn from: its rows are empty, or so few that all are for the test.")
         self.target.settle(partial(texts_of, source, self.columns["target"]))
         self.fitting(source, self.target, "target")
         if isinstance(self.source, Side):

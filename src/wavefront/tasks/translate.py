@@ -108,6 +108,8 @@ class Translate(Pairs):
     @classmethod
     def claim(cls, source: Source, columns: Mapping[str, str]) -> Claim | None:
         able = [column.name for column in source.columns if column.kind in ("text", "symbols")]
+        if not {*columns.values()} <= {*able}:
+            return None
         if {"source", "target"} <= columns.keys():
             return Claim(dict(columns), True, "the columns were named")
         if source.format == "aligned" and len(able) == 2:
@@ -129,7 +131,7 @@ class Translate(Pairs):
             self.source.see(one)
             self.target.see(two)
         if not self.target.rows:
-            raise DataError(f"{source.path}: there is no pair to learn from.")
+            raise DataError(f"{source.path}: no pair to learn from: its rows are empty, or so few that all are for the test.")
         for read, role in ((self.source, "source"), (self.target, "target")):
             read.settle(partial(texts_of, source, self.columns[role]))
             self.fitting(source, read, role)

@@ -82,6 +82,8 @@ class Arrays(Reader):
         )
 
     def _arrays(self) -> dict[str, np.ndarray]:
+        if not zipfile.is_zipfile(self.path):
+            raise DataError(f"{self.path}: expected a zip archive of arrays, as numpy.savez writes it; it is none, or cut short.")
         try:
             with np.load(self.path, allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}

@@ -87,7 +87,7 @@ def as_kind(value: Any, kind: str, where: str) -> Any:
     if value == [] and kind in ("symbols", "spans"):
         return []
     if kind_of(value) != kind:
-        raise DataError(f"{where}: expected {kind} as in the lines before, got {json.dumps(value)[:80]}. Make them alike.")
+        raise DataError(f"{where}: expected {kind} as in the other lines, got {json.dumps(value)[:80]}. Make them alike.")
     if kind == "number":
         return float(value)
     if kind == "spans":
