@@ -7,7 +7,8 @@ cmudict      spelling to phonemes, by attention; cmudict-transducer; cmudict-ctc
 sigmorphon   spelling to IPA in five languages, one setting for all
 fsdd         strings of 3 to 7 spoken digits, recordings joined, transcribed by CTC; the validation strings are made of recordings 5-9 of each digit
              and speaker, those of training of 10-49, those of the test of the test recordings
-multi30k     English to German, by two networks that write together; multi30k-summary: one, without attention, the source in one vector. BLEU by the length of the source
+multi30k     English to German, by two networks that write together; multi30k-summary: one,
+             without attention, the source in one vector. BLEU by the length of the source
 
 A run that was finished is not run again; one that was interrupted is carried on. Validation data choose the weights; the test split is scored once,
 at the end of `fit`, by beam search. Each result holds its command, seed, date, machine, seconds and metrics.
@@ -40,14 +41,14 @@ class Figure(NamedTuple):
 
 
 G2P = (
-    "--task transcribe --column source=column1 --column target=column2 --set writer=transducer --precision bf16 --set units=128"
-    " --set dropout=0.4 --set members=3 --set num_beams=5 --set batch_size=64 --set patience=0"
+    "--task transcribe --column source=column1 --column target=column2 --set writer=transducer --precision bf16 --set units=256"
+    " --set dropout=0.5 --set members=3 --set num_beams=5 --set batch_size=64 --set patience=0"
 )
 
 
 def updates_of(pairs: int, updates: int = 3000, batch: int = 64) -> str:
-    """As many updates whatever the number of pairs, or ten epochs."""
-    return f"--epochs {max(10, round(updates * batch / pairs))}"
+    """As many updates whatever the number of pairs, or 16 epochs."""
+    return f"--epochs {max(16, round(updates * batch / pairs))}"
 
 
 FIGURES = {
