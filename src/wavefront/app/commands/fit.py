@@ -58,7 +58,7 @@ def fit(
 
     \b
     Settings (--set, --config; a setting's short name will do where it is the only one):
-      data.*       how files are read:      data.header=false  data.missing=mask
+      data.*       what is read, and cut:   data.header=false  data.missing=mask  data.valid_share=0.02
       columns.*    which column is what:    columns.label=kind
       network.*    sizes of the network:    see wavefront tasks
       learning.*   how it learns:           learning.learning_rate=0.001  learning.patience=3
