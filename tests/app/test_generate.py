@@ -1,5 +1,6 @@
 """From a text file to a text: what is written, what is carried over, what is refused."""
 
+import json
 import os
 import signal
 
@@ -117,6 +118,19 @@ def test_what_cannot_be_written_is_said(written, options, message):
     done = command("generate", written.folder, *options)
     assert done.exit_code == 2
     assert message in " ".join(done.stderr.split())
+
+
+def test_music_is_written_as_midi_too_where_there_is_a_folder_for_it(tmp_path):
+    (tmp_path / "songs.json").write_text(json.dumps({"train": [[[60, 64], [60], []] * 4] * 12, "test": [[[60], []] * 4]}))
+    run = fit(tmp_path / "songs.json", out=tmp_path / "run", set={"units": 8}, epochs=1, quiet=True)
+    done = command("generate", run.folder, "--length", 5, "--out", tmp_path / "song.mid")
+    assert done.exit_code == 0
+    assert len(done.stdout.splitlines()) == 5
+    assert (tmp_path / "song.mid").read_bytes().startswith(b"MThd")
+    lost = command("generate", run.folder, "--out", tmp_path / "nowhere" / "song.mid")
+    assert lost.exit_code == 2
+    assert not lost.stdout, "nothing is written before that is known"
+    assert "there is no folder" in lost.stderr
 
 
 def test_a_run_of_another_task_writes_nothing(finished):

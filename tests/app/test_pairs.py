@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from wavefront.app.cli import app
 from wavefront.app.fitting import fit
 from wavefront.app.run import load
+from wavefront.data import open_source
 from wavefront.errors import DataError, SettingsError
 
 SIZES = {"network.units": 4, "network.decoder_units": 4, "network.symbol_size": 4}
@@ -98,3 +99,16 @@ def test_what_does_not_search_says_so(finished):
         finished.predict(["a lovely room"], n_best=2)
     with pytest.raises(SettingsError, match="log-probabilities are of tasks that write sequences"):
         list(finished.log_probs([{"text": "a lovely room", "label": "good"}]))
+
+
+def test_alternatives_of_a_source_are_cut_together(tmp_path):
+    words = [f"w{n}" for n in range(300)]
+    data = write(tmp_path / "pairs.tsv", [(word, f"{word} {k}") for word in words for k in range(2)])
+    made = fit(data, task="translate", out=tmp_path / "run", set=SIZES, dry_run=True, quiet=True)
+    assert made.metrics["config"]["data"]["groups"] == ["source"]
+    source = open_source(data, groups=["source"])
+    test, train = ({row["source"] for row in source.rows(split)} for split in ("test", "train"))
+    assert test
+    assert not test & train
+    apart = fit(data, task="translate", out=tmp_path / "run", set=SIZES | {"data.groups": []}, dry_run=True, quiet=True)
+    assert "groups" not in apart.metrics["config"]["data"]

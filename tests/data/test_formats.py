@@ -36,6 +36,13 @@ FORMATS = {
         {"column1": "text", "column2": "text"},
         {"column1": "'CAUSE", "column2": "K AH Z"},
     ),
+    "a_word_that_is_a_usual_name.tsv": (
+        "name\tN EY M\nmane\tM EY N\nan\tAE N\n",
+        "tsv",
+        {"column1": "text", "column2": "text"},
+        {"column1": "name", "column2": "N EY M"},
+    ),
+    "words.tsv": ("word\tphones\nname\tN EY M\n", "tsv", {"word": "text", "phones": "text"}, {"word": "name", "phones": "N EY M"}),
     "named.tsv": ("text\tlabel\na b\tx\n", "tsv", {"text": "text", "label": "text"}, {"text": "a b", "label": "x"}),
     "data.jsonl": (
         '{"tokens": ["In", "2009"], "tags": ["O", "B-YEAR"], "ok": true, "n": 2, "more": {"a": 1}}\n',

@@ -120,6 +120,11 @@ def _start(
         given = {**given, "data.format": "text"}  # whatever else its lines may look like
     source = _source(_section(given, "data"))
     kind, claim = choose(source, given.get("task"), _section(given, "columns"))
+    kinds = {column.name: column.kind for column in source.columns}
+    groups = [claim.columns[role] for role in kind.grouped if kinds[claim.columns[role]] in ("text", "symbols")]
+    if groups and "data.groups" not in given:
+        given = {**given, "data.groups": groups}
+        source = _source(_section(given, "data"))
     progress.say(f"{source.path} ({source.format})", "bold")
     progress.say(f"{kind.name}: {claim.because}")
     for file in source.ignored[:SHOWN]:

@@ -36,6 +36,7 @@ class Pairs(Task):
     """A `source` and its `target`, a sequence of symbols. Several targets of one source are alternatives: any of them is right."""
 
     roles = ("source", "target")
+    grouped = ("source",)
     length_column = "target"
     target: Side
 

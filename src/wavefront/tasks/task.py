@@ -142,6 +142,7 @@ class Task(ABC):
     command: ClassVar[str] = "predict {run} FILE"  # of `wavefront`: what a run is for
     live: ClassVar[bool] = False  # what comes on standard input is answered row by row, as it comes
     roles: ClassVar[tuple[str, ...]]  # the columns that a task may be told: input first, target last
+    grouped: ClassVar[tuple[str, ...]] = ()  # roles whose every text is in one split only, where splits are cut and nobody says by what
     Settings: ClassVar[type[BaseModel]]
     metric: str
     larger_is_better: bool

@@ -41,6 +41,8 @@ def generate(
     model = load(run)
     if out is not None and (model.task.name != "music" or count > 1):
         raise SettingsError("--out is a MIDI file of one piece of music: give it for a run of music, without --count.")
+    if out is not None and not out.parent.is_dir():
+        raise SettingsError(f"--out {out}: there is no folder {out.parent}. Make it first, so that what is written is not lost.")
     first = sys.stdin.read() if prompt == "-" else prompt
     if unknown := model.task.not_known(first):
         say(f"never seen in training, read as the unknown symbol: {' '.join(map(repr, unknown[:10]))}{' ...' if unknown[10:] else ''}")

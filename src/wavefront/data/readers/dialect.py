@@ -73,8 +73,8 @@ def _refuse_other_delimiter(path: Path, head: list[str]) -> None:
 
 
 def _is_header(cells: list[str], head: list[str], delimiter: str, trusted: bool) -> bool:
-    """A .csv has a header unless its first line has a number or nothing in some cell. A .tsv has one if its cells are names that no
-    other line repeats, and either a column is of numbers below it or they are among the usual names."""
+    """A .csv has a header unless its first line has a number or nothing in some cell. A .tsv has one if its cells are names, and
+    either a column is of numbers below it, or some are usual ones and none is made of words that stand below it, too."""
     if any(is_number(c) for c in cells) or any(not c.strip() for c in cells[1:]):
         return False
     if trusted:
@@ -84,11 +84,15 @@ def _is_header(cells: list[str], head: list[str], delimiter: str, trusted: bool)
     below = [line.split(delimiter) for line in head[1:]]
     if any(is_number(b) and not is_number(c) for row in below[:1] for b, c in zip(row, cells)):
         return True
+    words = [{word for row in below if k < len(row) for word in row[k].split()} for k in range(len(cells))]
+    if any(len(c.split()) > 1 and {*c.split()} <= seen for c, seen in zip(cells, words)):
+        return False
     return bool({c.strip().lower() for c in cells} & USUAL)
 
 
 USUAL = {"text", "label", "sentence", "class", "target", "category", "sentiment", "tokens", "tags", "words", "id", "name", "value", "y"}
 USUAL |= {"title", "review", "question", "intent", "language", "source", "date", "time", "score", "rating", "spelling", "phonemes"}
+USUAL |= {"word", "phones", "pronunciation", "input", "output", "translation"}
 
 
 def _names(path: Path, cells: list[str]) -> tuple[str, ...]:
