@@ -23,8 +23,9 @@ from wavefront.generative import (
     NegativeBinomial,
     OutputToHidden,
     StudentT,
+    greedy,
 )
-from wavefront.networks import Attending, Bridge, General, Recurrent
+from wavefront.networks import Attending, Bridge, General, Layers, Recurrent
 
 
 @pytest.mark.parametrize("ending", ["symbol", "halting"])
@@ -177,6 +178,67 @@ def test_a_beginning_is_read_and_then_carried_on_by_sampling():
         torch.testing.assert_close(net.log_prob(whole[b][None])[0], beginning[b].sum() + drawn.log_prob[b], rtol=1e-12, atol=1e-12)
 
 
+CLOCKED = {
+    "recurrent": lambda: cells.Clockwork(4, UNITS, periods=(1, 2, 3)),
+    "layers": lambda: Layers([cells.Clockwork(4, UNITS, periods=(1, 2, 3)), cells.GRU(UNITS, UNITS)]),
+    "attending": lambda: Attending(cells.Clockwork(4 + UNITS, UNITS, periods=(1, 2, 3)), General(UNITS, 3)),
+    "attending at once": lambda: Attending(cells.Clockwork(4, UNITS, periods=(1, 2, 3)), General(UNITS, 3), feeding=False),
+}
+
+
+@pytest.mark.parametrize("make", CLOCKED)
+def test_a_clock_goes_on_where_a_sequence_was_cut_and_step_by_step(make):
+    torch.manual_seed(10)
+    network = CLOCKED[make]()
+    net = Autoregressive(network, Categorical(UNITS, 3), nn.Embedding(3, 4), ending="given").double()
+    context = network.memory(torch.randn(2, 4, 3).double(), [4, 2]) if isinstance(network, Attending) else None
+    y = torch.randint(3, (2, 9))
+    whole = net.log_prob_steps(y, context=context)
+    for cut in (1, 4):
+        _, w = net.run(y[:, :cut], context=context)
+        rest = net.log_prob_steps(y[:, cut:], context=context, state=w)
+        torch.testing.assert_close(rest, whole[:, cut:], rtol=1e-12, atol=1e-13)
+        forced = net.forced(y[:, cut:], torch.ones(2, 9 - cut), context=context, state=w)
+        torch.testing.assert_close(forced, whole[:, cut:], rtol=1e-12, atol=1e-13)
+        for t in range(cut, 9):
+            w, o = net.step(w, context=context)
+            torch.testing.assert_close(net.output.log_prob(o, y[:, t]), whole[:, t], rtol=1e-12, atol=1e-13)
+            w = net.write(w, y[:, t])
+    _, w = net.run(y[:, :3], [3, 2], context=context)
+    with pytest.raises(ShapeError, match=r"repeats every 6 steps, and the rows have come to different places, \[3, 2\]"):
+        net.step(w, context=context)
+
+
+def test_a_length_that_came_first_counts_once():
+    net = writer("length", longest=6)
+    with torch.no_grad():
+        net.ending.c.normal_()
+    y, lengths = torch.randint(3, (2, 5)), torch.tensor([5, 4])
+    begun, of_length = net.begin(2, lengths)
+    steps = [net.log_prob_steps(y[:, :2], state=begun)]
+    _, w = net.run(y[:, :2], state=begun)
+    steps.append(net.log_prob_steps(y[:, 2:], lengths - 2, state=w))
+    torch.testing.assert_close(of_length + sum(part.sum(1) for part in steps), net.log_prob(y, lengths), rtol=1e-12, atol=1e-12)
+    written = greedy(net, 2, state=w)
+    torch.testing.assert_close(net.log_prob(written.y, written.lengths, state=w), written.log_prob, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("context_as", ["input", "state", "both"])
+def test_layers_take_a_context_as_a_stack_of_the_same_cells_does(context_as):
+    torch.manual_seed(11)
+    cell = cells.LSTM(4 + 3 * (context_as != "state"), 5), cells.GRU(5, UNITS)
+    how = {"context": 3, "context_as": context_as}
+    layers = Autoregressive(Layers(cell), Categorical(UNITS, 3), nn.Embedding(3, 4), **how).double()
+    stack = Autoregressive(wrap.Stack(*copy.deepcopy(cell)), Categorical(UNITS, 3), nn.Embedding(3, 4), **how).double()
+    for name in ("output", "reader", "bridge"):
+        if getattr(layers, name) is not None:
+            getattr(stack, name).load_state_dict(getattr(layers, name).state_dict())
+    y, context = torch.randint(2, (2, 5)), torch.randn(2, 3).double()
+    torch.testing.assert_close(layers.log_prob(y, context=context), stack.log_prob(y, context=context), rtol=1e-12, atol=1e-12)
+    drawn = layers.sample(2, 50, context=context)
+    torch.testing.assert_close(layers.log_prob(drawn.y, drawn.lengths, context=context), drawn.log_prob, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("context_as", ["input", "state", "both"])
 def test_a_context_comes_in_as_input_as_first_state_or_both(context_as):
     net = writer("symbol", cell=cells.LSTM, context=3, context_as=context_as)
@@ -209,8 +271,9 @@ def test_the_time_index_makes_the_process_depend_on_time_and_warns_beyond_traini
         net.eval()
         net.log_prob_steps(y)
     assert len(set(steps.tolist())) == 6
-    with pytest.warns(UserWarning, match="goes to 7 steps, training saw at most 6"):
-        net.log_prob(torch.zeros(1, 7, dtype=torch.long))
+    with pytest.warns(UserWarning, match="beyond the 6 steps that training saw") as found:
+        net.sample(1, 12)
+    assert len({str(one.message) for one in found}) == 1  # which is shown once, not once for each number of steps
 
 
 def test_output_to_hidden_is_trained_at_once_and_is_the_book_s_recurrence():
@@ -227,7 +290,7 @@ def test_output_to_hidden_is_trained_at_once_and_is_the_book_s_recurrence():
     torch.testing.assert_close(net.log_prob(drawn.y, x=x), drawn.log_prob, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("make", ["gru", "stack", "attending", "attending at once", "output to hidden"])
+@pytest.mark.parametrize("make", ["gru", "stack", "layers", "attending", "attending at once", "output to hidden"])
 @pytest.mark.parametrize("feed", ["sample", "mode", "expected"])
 @pytest.mark.parametrize("ending", ["symbol", "length"])
 def test_teacher_forcing_through_the_closed_loop_is_teacher_forcing_at_once(make, feed, ending):
@@ -244,6 +307,7 @@ def closed(make, ending="symbol"):
     network = {
         "gru": lambda: cells.GRU(size, UNITS),
         "stack": lambda: wrap.Stack(cells.LSTM(size, 5), cells.GRU(5, UNITS)),
+        "layers": lambda: Layers([cells.LSTM(size, 5), cells.GRU(5, UNITS)]),
         "attending": lambda: Attending(cells.GRU(size + UNITS, UNITS), General(UNITS, 3)),
         "attending at once": lambda: Attending(cells.GRU(size, UNITS), General(UNITS, 3), feeding=False),
         "output to hidden": lambda: OutputToHidden(size, UNITS),
@@ -254,7 +318,7 @@ def closed(make, ending="symbol"):
     return net, memory
 
 
-@pytest.mark.parametrize("make", ["gru", "attending", "attending at once", "output to hidden"])
+@pytest.mark.parametrize("make", ["gru", "layers", "attending", "attending at once", "output to hidden"])
 @pytest.mark.parametrize("feed", ["mode", "expected"])
 def test_open_loop_is_the_network_reading_what_it_wrote(make, feed):
     net, context = closed(make)
@@ -283,6 +347,17 @@ def test_gradients_pass_through_what_is_fed_back_unless_cut():
     whole, cut = gradient(), gradient(cut=True)
     assert (whole - cut).abs().max() > 1e-4
     torch.testing.assert_close(net.forced(y, coins, feed="expected"), net.forced(y, coins, feed="expected", cut=True))
+
+
+@pytest.mark.parametrize("ending", ["symbol", "halting"])
+def test_the_coins_of_padding_do_not_matter(ending):
+    net, _ = closed("gru", ending)
+    y, lengths, coins = torch.randint(2, (3, 5)), torch.tensor([3, 5, 0]), torch.rand(3, 5).round()
+    once = net.forced(y, coins, lengths, feed="expected")
+    flipped = torch.where(torch.arange(5) < lengths[:, None], coins, 1 - coins)
+    assert torch.equal(net.forced(y, flipped, lengths, feed="expected"), once)
+    alone = net.forced(y[:1, :3], coins[:1, :3], feed="expected")
+    torch.testing.assert_close(once[:1, :4], alone, rtol=1e-12, atol=1e-13)
 
 
 def test_scheduled_coins_choose_step_by_step_and_row_by_row():
@@ -341,6 +416,14 @@ def test_wrong_sizes_are_told_with_what_the_network_is_given():
         closed("attending")[0].log_prob(torch.tensor([[0, 1]]))
     with pytest.raises(ShapeError, match=r"a coin for each step, \[1, 2\]"):
         writer("halting").forced(torch.tensor([[0, 1]]), torch.ones(1, 3))
+    twice = Recurrent(cells.GRU(4, UNITS), skips=(2,))
+    with pytest.raises(ShapeError, match=r"a network of skips=\(2,\) is trained by log_prob"):
+        Autoregressive(twice, Categorical(UNITS, 3), nn.Embedding(3, 4)).forced(torch.tensor([[0, 1]]), torch.ones(1, 2))
+    with pytest.raises(SettingsError, match="OutputToHidden has no state to make of a context"):
+        Autoregressive(OutputToHidden(4, UNITS), Categorical(UNITS, 3), nn.Embedding(3, 4), context=3, context_as="state")
+    attends = Attending(cells.GRU(4, UNITS), General(UNITS, 3), feeding=False)
+    with pytest.raises(SettingsError, match="is its Memory; leave context= out"):
+        Autoregressive(attends, Categorical(UNITS, 3), nn.Embedding(3, 4), context=3)
     with pytest.raises(SettingsError, match="reader=nn"):
         Autoregressive(cells.GRU(4, UNITS), Categorical(UNITS, 3))
     with pytest.raises(ShapeError, match="Sequence 1 has the end symbol 2 within its length"):

@@ -8,7 +8,7 @@ from torch import nn
 
 from generative.writers import UNITS, all_sequences, writer
 from wavefront import cells
-from wavefront.errors import SettingsError
+from wavefront.errors import SettingsError, ShapeError
 from wavefront.generative import Autoregressive, Categorical, beam_search, greedy, sample, stream, truncated
 from wavefront.networks import Attending, General
 
@@ -207,3 +207,19 @@ def test_a_search_finds_the_same_with_the_compiled_step_as_with_the_reference(fe
     for one, other in zip(*found):
         assert [h.symbols for h in one] == [h.symbols for h in other]
         assert [h.log_prob for h in one] == pytest.approx([h.log_prob for h in other], rel=1e-5)
+
+
+def test_an_input_that_is_too_short_is_told_and_not_repeated():
+    net = writer("symbol", inputs=2)
+    with torch.no_grad():
+        net.output.V.bias[2] = -50  # it does not end by itself
+    x = torch.randn(1, 3, 2).double()
+    for write in (lambda: net.sample(1, 6, x=x), lambda: greedy(net, 1, max_length=6, x=x), lambda: beam_search(net, 1, max_length=6, x=x)):
+        with pytest.raises(ShapeError, match="x has 3 steps, and what is written comes to step 4"):
+            write()
+    assert greedy(net, 1, max_length=2, x=x).lengths.tolist() == [2]
+    known = writer("given", inputs=2)
+    assert greedy(known, 1, x=x).lengths.tolist() == [3]
+    assert len(beam_search(known, 1, x=x)[0][0].symbols) == 3
+    with pytest.raises(ShapeError, match="comes to step 4"):
+        greedy(known, 1, lengths=[4], x=x)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from torch.utils import _pytree as pytree
 
 from wavefront.cell import Cell, Given
@@ -100,6 +101,10 @@ class Autoregressive(nn.Module):
         self.register_buffer("seen", torch.tensor(0), persistent=time_index is not None)
         if context_as not in ("input", "state", "both"):
             raise SettingsError(f'A context comes in as "input", as first "state", or as "both", got {context_as!r}.')
+        if context and isinstance(self.network, Attending):
+            raise SettingsError("Autoregressive: the context of a network that attends is its Memory; leave context= out.")
+        if context and context_as != "input" and not hasattr(self.network, "cell"):
+            raise SettingsError(f'{type(self.network).__name__} has no state to make of a context: context_as="input".')
         inner: Any = self.network.cell if context and context_as != "input" else None
         self.bridge = None if inner is None else Bridge(context, inner)
         takes, features = _sizes(self.network)
@@ -108,7 +113,7 @@ class Autoregressive(nn.Module):
             "of x(t)": inputs,
             "of time": 2 if time_index is not None else 0,
             "of the steps that remain": self.ending.reads,
-            "of the context": context if context_as != "state" and not isinstance(self.network, Attending) else 0,
+            "of the context": context if context_as != "state" else 0,
         }
         if takes != sum(gives.values()):
             parts = ", ".join(f"{n} {what}" for what, n in gives.items() if n)
@@ -137,6 +142,18 @@ class Autoregressive(nn.Module):
     def _context(self, context: Any) -> Any:
         """What each step of the network gets of the context."""
         return None if self.context_as == "state" else context
+
+    def _clock(self, w: Writing) -> dict[str, int]:
+        """The number of the step, for a network that tells steps apart by it."""
+        phases, places = _phases(self.network), w.place
+        if phases == 1 or not len(places):
+            return {}
+        if bool(((places - places[0]) % phases).any()):
+            raise ShapeError(
+                f"The network's clock repeats every {phases} steps, and the rows have come to different places, {places.tolist()}:"
+                " go on with rows of one place."
+            )
+        return {"start": int(places[0])}
 
     # One step at a time
 
@@ -168,8 +185,7 @@ class Autoregressive(nn.Module):
     def step(self, w: Writing, x: Tensor | None = None, context: Any = None) -> tuple[Writing, Tensor]:
         """One step -> the new state, whose `last` is still to be written, and o(t) [N, features]."""
         vector = self._vectors(w.last, w.place, w.left, x)
-        clock = {"start": int(w.place[0])} if _phases(self.network) > 1 and len(w.place) else {}
-        inner, o = self.network.step(w.inner, vector, context=self._context(context), **clock)
+        inner, o = self.network.step(w.inner, vector, context=self._context(context), **self._clock(w))
         return Writing(inner, w.last, w.place + 1, w.left), o
 
     def write(self, w: Writing, y: Tensor) -> Writing:
@@ -240,8 +256,7 @@ class Autoregressive(nn.Module):
         total = steps + close
         vectors = self._vectors(*self._before(y, lengths, w, total), x)
         given = None if bool((lengths == steps).all()) else lengths + close
-        clock = {"start": int(w.place[0])} if _phases(self.network) > 1 and rows else {}
-        o, inner = self.network(vectors, w.inner, given, context=self._context(context), **clock)
+        o, inner = self.network(vectors, w.inner, given, context=self._context(context), **self._clock(w))
         at = (lengths - 1).clamp(min=0)
         last = y[torch.arange(rows, device=y.device), at] if steps else w.last
         none = (lengths == 0).view(-1, *[1] * (last.dim() - 1))
@@ -254,10 +269,18 @@ class Autoregressive(nn.Module):
         return before, w.place[:, None] + t, w.left[:, None] - t
 
     def log_prob_steps(self, y: Tensor, lengths: Any = None, x: Tensor | None = None, context: Any = None, state: Any = None) -> Tensor:
-        """log p(y(t) | y(<t)), exact, and at t = length the log-probability of ending there: [B, T + 1]; zeros past that."""
+        """log p(y(t) | y(<t)), exact, and at t = length the log-probability of ending there: [B, T + 1]; zeros past that.
+
+        Where the length comes first, its log-probability stands at t = length; gone on from a `Writing`, it was decided before and counts nothing.
+        """
+        decided = isinstance(state, Writing)
         y, lengths, w = self._prepare(y, lengths, context, state)
         o, _ = self.run(y, lengths, x, context, w, close=bool(self.ending.closing))
-        return self.ending.log_prob(self.output.given(context), o, y, lengths, context)
+        return self._scored(o, y, lengths, context, decided)
+
+    def _scored(self, o: Tensor, y: Tensor, lengths: Tensor, context: Any, decided: bool) -> Tensor:
+        ending = GivenLength() if decided and isinstance(self.ending, Length) else self.ending
+        return ending.log_prob(self.output.given(context), o, y, lengths, context)
 
     def forward(self, y: Tensor, lengths: Any = None, x: Tensor | None = None, context: Any = None, state: Any = None) -> Tensor:
         """As `log_prob_steps`."""
@@ -273,10 +296,11 @@ class Autoregressive(nn.Module):
         """`log_prob_steps`, and where the network looked at each step, [B, T + 1, S] (T where the length is known): of a network that attends."""
         if not isinstance(self.network, Attending):
             raise SettingsError(f"Only a network that attends looks somewhere: {type(self.network).__name__} does not.")
+        decided = isinstance(state, Writing)
         y, lengths, w = self._prepare(y, lengths, context, state)
         vectors = self._vectors(*self._before(y, lengths, w, y.shape[1] + self.ending.closing), x)
-        o, a, _ = self.network.run(vectors, w.inner, lengths + self.ending.closing, context)
-        return self.ending.log_prob(self.output.given(context), o, y, lengths, context), a
+        o, a, _ = self.network.run(vectors, w.inner, lengths + self.ending.closing, context, **self._clock(w))
+        return self._scored(o, y, lengths, context, decided), a
 
     def forced(
         self,
@@ -295,6 +319,7 @@ class Autoregressive(nn.Module):
         feed  what it puts out: a "sample", the "mode", or the "expected" y, through which gradients pass (for symbols the mean of their vectors)
         cut   no gradient passes through what is fed back
         """
+        decided = isinstance(state, Writing)
         y, lengths, w = self._prepare(y, lengths, context, state)
         if tuple(coins.shape) != tuple(y.shape[:2]):
             raise ShapeError(f"There is a coin for each step, {list(y.shape[:2])}; got {list(coins.shape)}.")
@@ -302,12 +327,21 @@ class Autoregressive(nn.Module):
         before, place, left = self._before(y, lengths, w, steps)
         vectors = self._vectors(before, place, left, x)
         true, beside = vectors[..., : self.read_size], vectors[..., self.read_size :]
-        # the first step has nothing to read but the start; the closing one reads as the last does
-        coin = torch.cat([torch.ones_like(true[:, :1, 0]), coins[:, 1:].to(true), coins[:, -1:].to(true)], 1)[:, :steps]
+        # the first step has nothing to read but the start; the closing one, at t = length, reads as the last does
+        t = torch.arange(steps, device=y.device).clamp(max=(lengths - 1).clamp(min=0)[:, None])
+        coin = pad(coins.to(true), (0, 1)).gather(1, t)
+        coin[:, :1] = 1
         o = unfold_forced(
-            self, Forced(beside, true, coin[..., None]), lengths + self.ending.closing, self._context(context), w.inner, feed, cut
+            self,
+            Forced(beside, true, coin[..., None]),
+            lengths + self.ending.closing,
+            self._context(context),
+            w.inner,
+            feed,
+            cut,
+            self._clock(w),
         )
-        return self.ending.log_prob(self.output.given(context), o, y, lengths, context)
+        return self._scored(o, y, lengths, context, decided)
 
     def _prepare(self, y: Tensor, lengths: Any, context: Any, state: Any) -> tuple[Tensor, Tensor, Writing]:
         """y with zeros past the lengths, the lengths, and the state to start from."""
@@ -350,7 +384,7 @@ class Autoregressive(nn.Module):
             self.seen.clamp_(min=steps)
         elif steps > int(self.seen):
             warnings.warn(
-                f"The time index goes to {steps} steps, training saw at most {int(self.seen)}: what the network does there is a guess.",
+                f"The time index goes beyond the {int(self.seen)} steps that training saw: what the network does there is a guess.",
                 stacklevel=5,
             )
 
@@ -380,7 +414,7 @@ class Autoregressive(nn.Module):
             running = running if closing else running & (w.left > 0)
             if not bool(running.any()):
                 break
-            w, o = self.step(w, None if x is None else x[:, t], context)
+            w, o = self.step(w, step_of(x, t), context)
             y, stopped, gained = self.ending.draw(head, o, w.left)
             happened = running & stopped if t == max_length else running  # after so many, only the end can still be told
             log_p = log_p + torch.where(happened, gained, 0)
@@ -440,8 +474,18 @@ def _first_state(network: Any, rows: int, context: Any, inner: Any) -> Any:
     return (state,) * history if history > 1 and inner is None else state
 
 
+def step_of(x: Tensor | None, t: int) -> Tensor | None:
+    """x(t) [B, inputs], of x [B, T, inputs]."""
+    if x is not None and t >= x.shape[1]:
+        raise ShapeError(
+            f"x has {x.shape[1]} steps, and what is written comes to step {t + 1}: give x a step for each that may be written, and one for the"
+            " end where there is one; or a smaller max_length."
+        )
+    return None if x is None else x[:, t]
+
+
 def _phases(network: Any) -> int:
-    return network.cell.phases if hasattr(network, "cell") else 1
+    return network.cell.phases if isinstance(network, Recurrent | Attending) else getattr(network, "phases", 1)
 
 
 def select(state: Any, rows: Tensor) -> Any:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from wavefront.errors import SettingsError
 from wavefront.generative.autoregressive import Writing, select
-from wavefront.generative.decoding import NEVER, Limits, start
+from wavefront.generative.decoding import NEVER, Limits, given_at, start
 from wavefront.generative.ending import Length
 from wavefront.generative.ensemble import Ensemble, Writer
 
@@ -79,7 +79,7 @@ def beam_search(
     found = Found.none(rows, k, like=scores)
     longest = int(w.left.max()) if known and len(w.left) else max_length
     results: list[list[Hypothesis]] = [[] for _ in range(rows)]
-    going, seen = torch.arange(rows, device=scores.device), _Sources(model, x, context)
+    going, seen = torch.arange(rows, device=scores.device), _Sources(model, context)
     while len(going):
         width = scores.shape[1]  # beams of each row: one at first, since one beginning has all there are
         alive = (scores > NEVER).any(1)
@@ -93,7 +93,7 @@ def beam_search(
             continue
         t = history.shape[1]
         context = seen.context(going, width)
-        w, log_p = model.next(w, seen.x(going, width, t), context)
+        w, log_p = model.next(w, select(given_at(x, t, w, known), going.repeat_interleave(width)), context)
         log_p = limits.apply(log_p, history, end, known)
         choices = log_p.shape[1]
         best, at = (scores[:, :, None] + log_p.view(len(going), width, choices)).flatten(1).topk(min(k, width * choices))
@@ -115,15 +115,11 @@ def beam_search(
 
 
 class _Sources:
-    """What the rows are given beside their past, for the rows that still go on and their beams. One memory serves all beams of a row, unless the
-    attention looks back."""
+    """The context of the rows that still go on and of their beams. One memory serves all beams of a row, unless the attention looks back."""
 
-    def __init__(self, model: Writer, x: Tensor | None, context: Any):
-        self._x, self._context, self._known = x, context, (torch.empty(0), 0, context)
+    def __init__(self, model: Writer, context: Any):
+        self._context, self._known = context, (torch.empty(0), 0, context)
         self._shared = model.shares_context
-
-    def x(self, going: Tensor, width: int, t: int) -> Tensor | None:
-        return None if self._x is None else self._x[going, min(t, self._x.shape[1] - 1)].repeat_interleave(width, 0)
 
     def context(self, going: Tensor, width: int) -> Any:
         if self._context is None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from wavefront.errors import SettingsError
-from wavefront.generative.autoregressive import Sample, Writing
+from wavefront.generative.autoregressive import Sample, Writing, step_of
 from wavefront.generative.ending import ENDLESS
 from wavefront.generative.ensemble import Writer
 from wavefront.generative.symbols import draw_symbols
@@ -135,7 +135,7 @@ def _write(
     running, stuck = (torch.full((rows,), value, device=total.device) for value in (True, False))
     length = torch.zeros_like(w.place)
     while bool(running.any()):
-        w, log_p = model.next(w, None if x is None else x[:, min(history.shape[1], x.shape[1] - 1)], context)
+        w, log_p = model.next(w, given_at(x, history.shape[1], w, known), context)
         allowed = limits.apply(log_p, history, model.end, known)
         stuck |= running & (allowed.amax(-1) == NEVER)
         running = running & ~stuck
@@ -149,6 +149,12 @@ def _write(
         history = torch.cat([history, symbol[:, None]], 1)
         w = model.write(w, symbol)
     return Sample(history, length, total, ~stuck)
+
+
+def given_at(x: Tensor | None, t: int, w: Writing, known: bool) -> Tensor | None:
+    """x(t). One step past a length that is known is of no meaning, and reads what the last one did."""
+    over = x is not None and known and t == x.shape[1] and int(w.left.max()) <= 0
+    return step_of(x, t - over)
 
 
 def start(model: Writer, rows: int, lengths: Any, x: Tensor | None, context: Any, state: Any) -> tuple[Writing, Tensor]:

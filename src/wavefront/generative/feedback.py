@@ -11,6 +11,7 @@ from wavefront.cell import Cell, Given, advance, draws_wanted, named
 from wavefront.errors import SettingsError, ShapeError
 from wavefront.generative.symbols import SymbolOutput
 from wavefront.networks.attending import Attending
+from wavefront.networks.layers import Layers
 from wavefront.networks.recurrent import Recurrent
 from wavefront.wrap import Forced
 
@@ -97,10 +98,17 @@ class _Hidden(Cell[Any]):
         return state, self.network.step((), x)[1]
 
 
-def unfold_forced(model: Autoregressive, x: Forced, lengths: Tensor, context: Any, inner: Any, feed: str, cut: bool) -> Tensor:
+def unfold_forced(
+    model: Autoregressive, x: Forced, lengths: Tensor, context: Any, inner: Any, feed: str, cut: bool, clock: dict[str, int]
+) -> Tensor:
     """The writing cell over whole sequences, x of [B, T, ...] -> o [B, T, features]."""
     network = model.network
-    if isinstance(network, Recurrent):
+    if isinstance(network, Recurrent | Layers):
+        skips = getattr(network, "skips", (1,))
+        if skips != (1,):
+            raise ShapeError(
+                f"Feeding outputs back goes from one step to the next: a network of skips={skips} is trained by log_prob alone."
+            )
         cell = network.cell
     elif isinstance(network, Attending):
         if network.at_once:
@@ -110,7 +118,7 @@ def unfold_forced(model: Autoregressive, x: Forced, lengths: Tensor, context: An
         cell, inner = _Hidden(network), x.target.new_zeros(x.target.shape[0], 0)
     written = Written(model, cell, context, feed, cut)
     first = WrittenState(inner, x.target.new_zeros(x.target.shape[0], model.read_size))
-    o, _ = Recurrent(written, backend="reference")(x, first, lengths, context=context)
+    o, _ = Recurrent(written, backend="reference")(x, first, lengths, context=context, **clock)
     return o
 
 

@@ -103,15 +103,15 @@ class Attending(nn.Module):
         width = self.cell.outputs if self.asks == "before" else self.outputs
         return AttendingState(inner, self.V.weight.new_zeros(rows, width), self.attention.start(context))
 
-    def forward(self, x: Tensor, state: Any = None, lengths: Any = None, context: Any = None) -> tuple[Tensor, Any]:
-        o, _, state = self.run(x, state, lengths, context)
+    def forward(self, x: Tensor, state: Any = None, lengths: Any = None, context: Any = None, start: int = 0) -> tuple[Tensor, Any]:
+        o, _, state = self.run(x, state, lengths, context, start)
         return o, state
 
-    def alignments(self, x: Tensor, state: Any = None, lengths: Any = None, context: Any = None) -> Tensor:
+    def alignments(self, x: Tensor, state: Any = None, lengths: Any = None, context: Any = None, start: int = 0) -> Tensor:
         """Where it looks at each step, [B, T, S]; zeros past the lengths."""
-        return self.run(x, state, lengths, context)[1]
+        return self.run(x, state, lengths, context, start)[1]
 
-    def run(self, x: Tensor, state: Any, lengths: Any, memory: Memory) -> tuple[Tensor, Tensor, Any]:
+    def run(self, x: Tensor, state: Any, lengths: Any, memory: Memory, start: int = 0) -> tuple[Tensor, Tensor, Any]:
         """-> o [B, T, outputs], where it looked at each step [B, T, S], and the final state."""
         if not isinstance(memory, Memory):
             raise ShapeError(
@@ -123,9 +123,9 @@ class Attending(nn.Module):
             places = memory.mask.shape[1]
             # the number of places changes from batch to batch, so that no code made for one would serve the next: the loop runs as it is written
             loop = Recurrent(self.cell_over(places, show=True), backend="reference")
-            shown, state = loop(x, state, lengths, context=memory)
+            shown, state = loop(x, state, lengths, context=memory, start=start)
             return shown[..., : self.outputs], shown[..., self.outputs :], state
-        h, state = self.network(x, state, lengths)
+        h, state = self.network(x, state, lengths, start=start)
         inside = None if lengths is None else torch.arange(steps, device=x.device) < torch.as_tensor(lengths, device=x.device)[:, None]
         o, a = self.look(h, memory)
         if inside is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import pairwise
+from math import lcm
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from wavefront.cell import Cell
 from wavefront.errors import SettingsError, ShapeError
 from wavefront.networks.encoder import drop_features
 from wavefront.networks.recurrent import Recurrent
+from wavefront.wrap import Dropout, Stack
 
 __all__ = ["Layers"]
 
@@ -27,8 +29,8 @@ class Layers(nn.Module):
     cells    one a layer
     dropout  of features: of what the first layer reads, of what each further one reads, of what the last one gives
 
-    x [B, T, inputs], state (the tuple of the layers' states, None: their initial ones), lengths [B], resets [B, T] as in `Recurrent`;
-    -> outputs [B, T, outputs], state
+    x [B, T, inputs], state (the tuple of the layers' states, None: their initial ones), lengths [B], resets [B, T], start as in `Recurrent`,
+    context [B, ...] beside what the first layer reads -> outputs [B, T, outputs], state
 
     >>> import torch
     >>> from wavefront import cells
@@ -52,20 +54,34 @@ class Layers(nn.Module):
         self.dropout = dropout
         self.inputs: Any = layers[0].cell.inputs
         self.outputs = layers[-1].cell.outputs
+        self.phases = lcm(*(layer.cell.phases for layer in layers))
+
+    @property
+    def cell(self) -> Cell:
+        """All layers and their dropout as one cell, for where what is put out at one step is needed at the next."""
+        first, between, last = self.dropout
+        cells: list[Cell] = [layer.cell for layer in self.layers]
+        wrapped = [Dropout(cell, inputs=between if n else first, variational=True) for n, cell in enumerate(cells)]
+        stack = Stack(*wrapped[:-1], Dropout(wrapped[-1], outputs=last, variational=True))
+        for module in (stack, *wrapped, stack.cells[-1]):
+            module.training = self.training  # these alone: train() would reach into the layers
+        return stack
 
     def forward(
-        self, x: Tensor, state: Any = None, lengths: Any = None, resets: Tensor | None = None, context: Any = None
+        self, x: Tensor, state: Any = None, lengths: Any = None, resets: Tensor | None = None, context: Any = None, start: int = 0
     ) -> tuple[Tensor, Any]:
-        raw, state = self.features(x, state, lengths, resets)
+        raw, state = self.features(x, state, lengths, resets, context, start)
         return self.dropped(raw), state
 
-    def features(self, x: Tensor, state: Any = None, lengths: Any = None, resets: Tensor | None = None) -> tuple[Tensor, Any]:
+    def features(
+        self, x: Tensor, state: Any = None, lengths: Any = None, resets: Tensor | None = None, context: Any = None, start: int = 0
+    ) -> tuple[Tensor, Any]:
         """The outputs before the last dropout, and the state."""
         first, between, _ = self.dropout
         states = []
         for number, layer in enumerate(self.layers):
             x = drop_features(x, between if number else first, self.training)
-            x, after = layer(x, None if state is None else state[number], lengths, resets)
+            x, after = layer(x, None if state is None else state[number], lengths, resets, None if number else context, start=start)
             states.append(after)
         return x, tuple(states)
 
@@ -73,11 +89,11 @@ class Layers(nn.Module):
         """What `features` gave, as `forward` gives it."""
         return drop_features(raw, self.dropout[2], self.training)
 
-    def step(self, state: Any, x: Tensor, context: Any = None) -> tuple[Any, Tensor]:
+    def step(self, state: Any, x: Tensor, context: Any = None, start: int = 0) -> tuple[Any, Tensor]:
         """One step of a stream: x [B, inputs] -> state, output [B, outputs]. Nothing is dropped."""
         states = []
         for number, layer in enumerate(self.layers):
-            after, x = layer.step(None if state is None else state[number], x)
+            after, x = layer.step(None if state is None else state[number], x, None if number else context, start)
             states.append(after)
         return tuple(states), x
 
