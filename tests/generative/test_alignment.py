@@ -226,3 +226,21 @@ def test_transducer_alignments_are_the_shares_of_all_paths():
         at_first[t] = onward(0, 0)
     total = sum(at_first.values())
     assert found[0, 0].tolist() == pytest.approx([at_first[t] / total for t in range(3)], rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", [lambda: ctc()[0], lambda: transducer()[0]])
+def test_of_no_steps_nothing_is_written_whatever_stands_beside_it(kind):
+    net = kind()
+    x, y = torch.randn(2, 3, 3).double(), torch.tensor([[0, 1], [0, 0]])
+    together = net.log_prob(x, y, [3, 0], [2, 0])
+    torch.testing.assert_close(together[:1], net.log_prob(x[:1], y[:1]), rtol=1e-12, atol=0)
+    assert together[1] == 0
+    assert [found[0].symbols for found in net.beam_search(x, [0, 3])] == [[], net.beam_search(x[1:])[0][0].symbols]
+    nothing = x[:, :0], y[:, :0]
+    assert net.log_prob(*nothing).tolist() == [0, 0]
+    assert [(found[0].symbols, found[0].log_prob) for found in net.beam_search(nothing[0])] == [([], 0.0)] * 2
+    assert net.greedy(nothing[0]) == [[], []]
+    assert net.alignments(*nothing).shape == (2, 0, 0)
+    assert net.log_prob(x[:0], y[:0]).shape == (0,)
+    with pytest.raises(ShapeError, match=r"Sequence 1: 1 symbols need 1 steps|sequence 1 has no steps, and 1 symbols"):
+        net.alignments(x, y, [3, 0], [2, 1])

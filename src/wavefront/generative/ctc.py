@@ -58,6 +58,15 @@ class CTC(nn.Module):
 
     def log_prob(self, o: Tensor, y: Tensor, lengths: Any = None, y_lengths: Any = None) -> Tensor:
         """log p(y | x), [B]. Raises ShapeError where a y is longer than its x can write."""
+        lengths, y_lengths = self._fitting(o, y, lengths, y_lengths)
+        if not o.shape[:2].numel():  # nothing from nothing is certain
+            return o.new_zeros(len(o))
+        y = y.masked_fill(torch.arange(y.shape[1], device=y.device) >= y_lengths[:, None], 0)
+        loss = F.ctc_loss(self(o).transpose(0, 1), y, lengths, y_lengths, blank=self.blank, reduction="none")
+        return torch.where(lengths > 0, -loss, 0)
+
+    def _fitting(self, o: Tensor, y: Tensor, lengths: Any, y_lengths: Any) -> tuple[Tensor, Tensor]:
+        """The lengths, where each x can write its y."""
         lengths, y_lengths = _lengths(o, lengths), _lengths(y, y_lengths)
         inside = torch.arange(y.shape[1], device=y.device) < y_lengths[:, None]
         if bool((inside & ((y < 0) | (y >= self.symbols))).any()):
@@ -69,17 +78,17 @@ class CTC(nn.Module):
                 f"Sequence {row}: {int(y_lengths[row])} symbols need {int(needed[row])} steps, repeats counted; there are {int(lengths[row])}."
                 " Leave it out, or take longer inputs (upsample them)."
             )
-        y = y.masked_fill(~inside, 0)
-        loss = F.ctc_loss(self(o).transpose(0, 1), y, lengths, y_lengths, blank=self.blank, reduction="none")
-        return torch.where(lengths > 0, -loss, 0)  # nothing from nothing is certain
+        return lengths, y_lengths
 
     def alignments(self, o: Tensor, y: Tensor, lengths: Any = None, y_lengths: Any = None) -> Tensor:
         """p(step t writes the u-th symbol | x, y), over all paths that become y: [B, U, T]. Sums over t to how many steps a symbol lasts.
 
         The gradient of log p(y | x) with respect to the log-probability that a state of the lattice emits.  [Graves et al. 2006, eq. 14-15]
         """
-        lengths, y_lengths = _lengths(o, lengths), _lengths(y, y_lengths)
+        lengths, y_lengths = self._fitting(o, y, lengths, y_lengths)
         rows, steps, size = len(o), o.shape[1], y.shape[1]
+        if not rows * steps:
+            return o.new_zeros(rows, size, steps)
         states = y.new_full((rows, 2 * size + 1), self.blank)  # a blank before each symbol and after the last
         states[:, 1::2] = y
         # from two states before, where neither is a blank nor the same symbol

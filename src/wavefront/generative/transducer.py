@@ -34,7 +34,8 @@ class Transducer(nn.Module):
     predictor  a cell; it reads symbols through `reader`, `nn.Embedding(symbols, cell.inputs)`
     units      of the hidden layer where both meet
 
-    h [B, T, features] with lengths [B], each at least 1; y [B, U] with y_lengths [B]. Memory of `log_prob`: B T (U + 1) (units + K) numbers.
+    h [B, T, features] with lengths [B]; y [B, U] with y_lengths [B]. From no steps nothing is written, for certain.
+    Memory of `log_prob`: B T (U + 1) (units + K) numbers.
 
     >>> from wavefront import cells
     >>> net = Transducer(5, 3, cells.GRU(4, 6), nn.Embedding(3, 4), units=8)
@@ -71,7 +72,7 @@ class Transducer(nn.Module):
         Each row t of it is one cumulated log-sum over u, so that only the steps of x are done one after the other.
         """
         blank, written, lengths, y_lengths = self._lattice(h, y, lengths, y_lengths)
-        return _total(blank, written, lengths, y_lengths)
+        return _total(blank, written, lengths, y_lengths) if h.shape[1] else h.new_zeros(len(h))
 
     def alignments(self, h: Tensor, y: Tensor, lengths: Any = None, y_lengths: Any = None) -> Tensor:
         """p(the u-th symbol is written at step t | x, y), over all paths: [B, U, T]. Sums to one over t.
@@ -81,14 +82,19 @@ class Transducer(nn.Module):
         blank, written, lengths, y_lengths = self._lattice(h.detach(), y, lengths, y_lengths)
         with torch.enable_grad():
             written = written.detach().requires_grad_()
+            if not h.shape[1]:
+                return written.detach().transpose(1, 2)
             (posterior,) = torch.autograd.grad(_total(blank.detach(), written, lengths, y_lengths).sum(), written)
         return posterior.transpose(1, 2)
 
     def _lattice(self, h: Tensor, y: Tensor, lengths: Any, y_lengths: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """log p(blank | t, u) [B, T, U + 1], log p(y(u + 1) | t, u) [B, T, U], and the lengths."""
         lengths, y_lengths = _lengths(h, lengths), _lengths(y, y_lengths)
-        if bool((lengths == 0).any()):
-            raise ShapeError(f"Transducer: sequence {int((lengths == 0).nonzero()[0])} has no steps; there has to be one to write from.")
+        if bool(((lengths == 0) & (y_lengths > 0)).any()):
+            row = int(((lengths == 0) & (y_lengths > 0)).nonzero()[0])
+            raise ShapeError(
+                f"Transducer: sequence {row} has no steps, and {int(y_lengths[row])} symbols to write; there has to be a step to write from."
+            )
         inside = torch.arange(y.shape[1], device=y.device) < y_lengths[:, None]
         if bool((inside & ((y < 0) | (y >= self.symbols))).any()):
             raise ShapeError(f"Transducer writes symbols 0..{self.symbols - 1}, got {y[inside].min()}..{y[inside].max()}.")
@@ -189,8 +195,8 @@ def _total(blank: Tensor, written: Tensor, lengths: Tensor, y_lengths: Tensor) -
     for t in range(1, written.shape[1]):
         from_left = alpha[-1] + blank[:, t - 1]
         alpha.append(along[:, t] + (from_left - along[:, t]).logcumsumexp(1))
-    ends = (torch.stack(alpha, 1) + blank)[torch.arange(len(lengths), device=lengths.device), lengths - 1]
-    return ends.gather(1, y_lengths[:, None]).squeeze(1)
+    ends = (torch.stack(alpha, 1) + blank)[torch.arange(len(lengths), device=lengths.device), (lengths - 1).clamp(min=0)]
+    return torch.where(lengths > 0, ends.gather(1, y_lengths[:, None]).squeeze(1), 0)  # nothing from nothing is certain
 
 
 def _put(state: Any, new: Any, rows: Tensor) -> Any:
