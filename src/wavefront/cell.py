@@ -36,7 +36,7 @@ class Draw(NamedTuple):
 
     shape         of the draw that `step` receives; `shape[0]` is the rows it was asked for, unless `per_row` is False
     distribution  "keep": 1/(1-p) with probability 1-p, else 0 (inverted dropout); "bernoulli": 1 with probability p, else 0;
-                  "uniform": in [0, 1); "normal": mean 0, variance 1
+                  "uniform": in [0, 1), in float32 at least; "normal": mean 0, variance 1
     per           "step" or "unfolding"
     per_row       False for what has no rows: a mask over weights, say
     """
@@ -48,7 +48,9 @@ class Draw(NamedTuple):
     per_row: bool = True
 
     def sample(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        new = torch.empty(shape, dtype=like.dtype, device=like.device)
+        # of numbers of half precision there are too few in [0, 1) to choose with: what is rare would never be drawn
+        wide = torch.promote_types(like.dtype, torch.float32) if self.distribution == "uniform" else like.dtype
+        new = torch.empty(shape, dtype=wide, device=like.device)
         if self.distribution == "keep":
             return new.bernoulli_(1 - self.p).div_(1 - self.p) if self.p < 1 else new.zero_()
         if self.distribution == "bernoulli":

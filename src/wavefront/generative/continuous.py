@@ -136,7 +136,7 @@ class StudentT(Output):
         t, (u, v) = self(o).base_dist, noise
         u = (1 - u).clamp(max=1 - 1e-7)  # in (0, 1): at 1 the root has no gradient
         radius = (t.df * torch.expm1(-2 / t.df * u.log())).sqrt()
-        return t.loc + t.scale * radius * (2 * pi * v).cos()
+        return (t.loc + t.scale * radius * (2 * pi * v).cos()).to(o.dtype)
 
     def mode(self, o: Tensor) -> Tensor:
         return self(o).base_dist.loc

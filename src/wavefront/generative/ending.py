@@ -128,7 +128,7 @@ class Halting(Ending):
 
     def draw(self, head: Output, o: Tensor, left: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         halt, y = self.halt(o), head.sample(o)
-        stop = torch.rand_like(halt) < halt.sigmoid()
+        stop = torch.empty_like(halt, dtype=torch.promote_types(halt.dtype, torch.float32)).uniform_() < halt.sigmoid()
         return y, stop, torch.where(stop, F.logsigmoid(halt), F.logsigmoid(-halt) + head.log_prob(o, y))
 
     def next(self, head: SymbolOutput, o: Tensor, left: Tensor) -> Tensor:
