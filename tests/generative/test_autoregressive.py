@@ -410,8 +410,17 @@ def test_wrong_sizes_are_told_with_what_the_network_is_given():
         Autoregressive(cells.GRU(5, UNITS), Categorical(UNITS, 3), nn.Embedding(3, 4), inputs=2)
     with pytest.raises(ShapeError, match="puts out 5 numbers, Categorical expects 6"):
         Autoregressive(cells.GRU(4, 5), Categorical(UNITS, 3), nn.Embedding(3, 4))
-    with pytest.raises(ShapeError, match=r"Symbols are 0\.\.2; sequence 1 has \[0, 7\]"):
+    with pytest.raises(ShapeError, match=r"Symbols are 0\.\.2; sequence 1 has 7 at step 2"):
         writer("halting").log_prob(torch.tensor([[0, 1], [0, 7]]))
+    for output, value, said in [
+        (BernoulliVector(5, 1), 2.0, r"Elements are 0 or 1; sequence 0 has \[2\.0\] at step 1"),
+        (NADE(5, 1, units=3), 0.5, r"Elements are 0 or 1; sequence 0 has \[0\.5\] at step 1"),
+        (NegativeBinomial(5, 1), 1.5, r"Counts are whole numbers from 0; sequence 0 has \[1\.5\]"),
+    ]:
+        net = Autoregressive(cells.GRU(1, 5), output, ending="given")
+        with pytest.raises(ShapeError, match=said):
+            net.log_prob(torch.full((1, 2, 1), value))
+        assert net.log_prob(torch.tensor([[[1.0], [value]]]), [1]).isfinite().all()  # nothing past a length matters
     with pytest.raises(ShapeError, match="its context is a Memory"):
         closed("attending")[0].log_prob(torch.tensor([[0, 1]]))
     with pytest.raises(ShapeError, match=r"a coin for each step, \[1, 2\]"):

@@ -16,6 +16,7 @@ from wavefront.generative import (
     Categorical,
     Gaussian,
     GaussianMixture,
+    Halting,
     NegativeBinomial,
     StudentT,
 )
@@ -164,3 +165,31 @@ def test_a_symbol_of_probability_zero_is_never_drawn():
     log_p = torch.tensor([float("-inf"), -1.0, float("-inf"), -2.0, float("-inf")])
     u = torch.cat([torch.linspace(0, 1, 1001)[:-1], torch.tensor([1 - 2**-24])])[:, None]
     assert set(draw_symbols(log_p.expand(len(u), -1), u).tolist()) == {1, 3}
+
+
+def test_small_dispersion_loses_nothing_in_float32():
+    nb = NegativeBinomial(FEATURES, 1)
+    with torch.no_grad():
+        nb.V.weight.zero_()
+        nb.V.bias.copy_(torch.tensor([50.0, -30.0]))  # as good as Poisson's
+    o, y = torch.zeros(100, FEATURES, requires_grad=True), torch.arange(100.0)[:, None]
+    log_p = nb.log_prob(o, y)
+    np.testing.assert_allclose(log_p.detach().numpy(), stats.poisson.logpmf(y.squeeze(1).numpy(), 50), atol=2e-3)
+    exact = NegativeBinomial(FEATURES, 1).double()
+    exact.load_state_dict(nb.state_dict())
+    torch.testing.assert_close(log_p.double(), exact.log_prob(o.double(), y.double()), rtol=1e-6, atol=1e-6)
+
+
+def test_in_half_precision_what_is_rare_is_still_drawn():
+    torch.manual_seed(7)
+    output = Categorical(FEATURES, 1000).bfloat16()
+    with torch.no_grad():
+        output.V.weight.zero_()
+    assert len(output.sample(torch.zeros(20_000, FEATURES, dtype=torch.bfloat16)).unique()) == 1000
+    halting = Halting(FEATURES).bfloat16()
+    with torch.no_grad():
+        halting.w.weight.zero_()
+        halting.w.bias.fill_(-9.0)  # one in 8000
+    o = torch.zeros(400_000, FEATURES, dtype=torch.bfloat16)
+    _, stopped, _ = halting.draw(output, o, torch.zeros(len(o)))
+    assert 20 < int(stopped.sum()) < 80

@@ -352,9 +352,10 @@ class Autoregressive(nn.Module):
             state, _ = self.begin(rows, self._known(lengths), context, state)
         inside = torch.arange(steps, device=y.device) < lengths[:, None]
         y = y.masked_fill(~inside.view(*inside.shape, *[1] * (y.dim() - 2)), 0)
-        if isinstance(self.output, SymbolOutput) and y.numel() and not 0 <= int(y.min()) <= int(y.max()) < self.output.symbols:
-            row = int(((y < 0) | (y >= self.output.symbols)).any(1).nonzero()[0])
-            raise ShapeError(f"Symbols are 0..{self.output.symbols - 1}; sequence {row} has {y[row][inside[row]].tolist()}.")
+        wrong = self.output.impossible(y)
+        if wrong is not None and bool(wrong.any()):
+            row, t = wrong.nonzero()[0].tolist()
+            raise ShapeError(f"{self.output.values}; sequence {row} has {y[row, t].tolist()} at step {t + 1}.")
         return y, lengths, state
 
     def _known(self, lengths: Tensor) -> Tensor | None:

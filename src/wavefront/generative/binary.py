@@ -12,7 +12,22 @@ from wavefront.generative.output import Output
 __all__ = ["NADE", "BernoulliVector"]
 
 
-class BernoulliVector(Output):
+class Binary(Output):
+    """An output whose y is a vector of zeros and ones."""
+
+    values = "Elements are 0 or 1"
+
+    def __init__(self, features: int, size: int):
+        super().__init__(features, (size,))
+
+    def impossible(self, y: Tensor) -> Tensor:
+        return ((y != 0) & (y != 1)).any(-1)
+
+    def noise(self, rows: int) -> Draw:
+        return Draw((rows, *self.event), "uniform")
+
+
+class BernoulliVector(Binary):
     """p(yᵢ = 1 | o) = σ(V o + c)ᵢ, each on its own: which notes sound, say.
 
     >>> output = BernoulliVector(5, size=88)
@@ -21,14 +36,11 @@ class BernoulliVector(Output):
     """
 
     def __init__(self, features: int, size: int):
-        super().__init__(features, (size,))
+        super().__init__(features, size)
         self.V = nn.Linear(features, size)
 
     def log_prob(self, o: Tensor, y: Tensor) -> Tensor:
         return -F.binary_cross_entropy_with_logits(self.V(o), y.to(o.dtype), reduction="none").sum(-1)
-
-    def noise(self, rows: int) -> Draw:
-        return Draw((rows, *self.event), "uniform")
 
     def draw(self, o: Tensor, noise: Tensor) -> Tensor:
         return (noise < self.V(o).sigmoid()).to(o.dtype)
@@ -40,7 +52,7 @@ class BernoulliVector(Output):
         return self.V(o).sigmoid()
 
 
-class NADE(Output):
+class NADE(Binary):
     """Each element of a vector given those before it; with a recurrent network, RNN-NADE.
 
     [Larochelle & Murray 2011; Boulanger-Lewandowski et al. 2012, eq. 12-14]
@@ -57,7 +69,7 @@ class NADE(Output):
     """
 
     def __init__(self, features: int, size: int, units: int):
-        super().__init__(features, (size,))
+        super().__init__(features, size)
         self.a, self.b = nn.Linear(features, units), nn.Linear(features, size)
         self.W, self.R = (nn.Parameter(torch.empty(size, units)) for _ in range(2))
         for weight in (self.W, self.R):
@@ -74,9 +86,6 @@ class NADE(Output):
         before = (y.cumsum(-1) - y).long()  # how many ones came before i: which h is h(i)
         logits = self.b(o) + each.gather(-2, before[..., None, :]).squeeze(-2)
         return -F.binary_cross_entropy_with_logits(logits, y, reduction="none").sum(-1)
-
-    def noise(self, rows: int) -> Draw:
-        return Draw((rows, *self.event), "uniform")
 
     def draw(self, o: Tensor, noise: Tensor) -> Tensor:
         return self._one_by_one(o, noise)

@@ -26,16 +26,25 @@ class NegativeBinomial(Output):
     1.0
     """
 
+    values = "Counts are whole numbers from 0"
+
     def __init__(self, features: int, size: int):
         super().__init__(features, (size,))
         self.V = nn.Linear(features, 2 * size)
 
     def forward(self, o: Tensor) -> Independent:
-        mean, dispersion = (F.softplus(self.V(o)) + 1e-6).chunk(2, -1)
+        return self._of(self.V(o))
+
+    def _of(self, said: Tensor) -> Independent:
+        mean, dispersion = (F.softplus(said) + 1e-6).chunk(2, -1)
         return Independent(NB(1 / dispersion, logits=(mean * dispersion).log(), validate_args=False), 1)
 
     def log_prob(self, o: Tensor, y: Tensor) -> Tensor:
-        return self(o).log_prob(y)
+        # in double: log Γ(y + 1/α) - log Γ(1/α) is a small difference of numbers that grow as α falls
+        return self._of(self.V(o).double()).log_prob(y.double()).to(o.dtype)
+
+    def impossible(self, y: Tensor) -> Tensor:
+        return ((y < 0) | (y != y.floor())).any(-1)
 
     def draw(self, o: Tensor, noise: Any) -> Tensor:
         return self(o).sample()

@@ -65,6 +65,12 @@ class Output(nn.Module, ABC):
     def read(self, y: Tensor) -> Tensor:
         return y
 
+    values = ""  # what y can be, in words, where `impossible` says what it cannot
+
+    def impossible(self, y: Tensor) -> Tensor | None:
+        """Where y is no value that this output could have, [...]; None: any number is one."""
+        return None
+
     def check(self, y: Tensor, leading: tuple[int, ...]) -> None:
         """Raises ShapeError unless y is [*leading, *event], whole numbers where y are symbols."""
         if tuple(y.shape) != (*leading, *self.event) or (not self.event and y.is_floating_point()):

@@ -34,7 +34,10 @@ class SymbolOutput(Output):
         super().__init__(features, ())
         if symbols < 1:
             raise SettingsError(f"{type(self).__name__} wants at least one symbol, got {symbols}.")
-        self.symbols = symbols
+        self.symbols, self.values = symbols, f"Symbols are 0..{symbols - 1}"
+
+    def impossible(self, y: Tensor) -> Tensor:
+        return (y < 0) | (y >= self.symbols)
 
     @abstractmethod
     def log_probs(self, o: Tensor) -> Tensor:
