@@ -12,8 +12,6 @@ Ways go by turns, so that what else the machine does meets all of them; the best
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,19 +20,9 @@ import torch
 from torch import nn
 
 from record import about, keep, read
+from turns import fastest
 
 WIDTHS = (1, 5, 10)
-
-
-def by_turns(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """The fewest seconds of each way."""
-    best = dict.fromkeys(ways, float("inf"))
-    for _ in range(rounds):
-        for name, way in ways.items():
-            began = time.perf_counter()
-            way()
-            best[name] = min(best[name], time.perf_counter() - began)
-    return best
 
 
 @torch.no_grad()
@@ -67,7 +55,7 @@ def generation(rounds: int = 5, units: int = 256, symbols: int = 65, size: int =
             symbol = torch.multinomial(head(state[0]).softmax(-1), 1)[:, 0]
             symbol.item()
 
-    seconds = by_turns({"wavefront": ours, "nn.LSTM": by_layer, "nn.LSTMCell": by_cell}, rounds)
+    seconds = fastest({"wavefront": ours, "nn.LSTM": by_layer, "nn.LSTMCell": by_cell}, rounds)
     ratio = min(seconds["nn.LSTM"], seconds["nn.LSTMCell"]) / seconds["wavefront"]
     return {"symbols_per_second": {name: round(length / each) for name, each in seconds.items()}, "ratio": round(ratio, 2)}
 
@@ -80,7 +68,7 @@ def beams(folder: Path, data: Path, count: int, rounds: int) -> dict[str, Any]:
     run = load(folder)
     source = open_source(data, like=run.like)
     rows = list(islice(run.task.rows(source, "valid" if "valid" in source.splits else "train"), count))
-    seconds = by_turns({str(width): lambda width=width: run.predict(rows, num_beams=width) for width in WIDTHS}, rounds)  # type: ignore[misc]
+    seconds = fastest({str(width): lambda width=width: run.predict(rows, num_beams=width) for width in WIDTHS}, rounds)  # type: ignore[misc]
     costs = {width: round(each / seconds["1"], 2) for width, each in seconds.items()}
     return {"sources": len(rows), "seconds": {width: round(each, 3) for width, each in seconds.items()}, "times_greedy": costs}
 

@@ -17,7 +17,6 @@ import argparse
 import gzip
 import json
 import random
-import time
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -29,6 +28,7 @@ from torch import Tensor
 
 from fitted import fitted
 from record import about, keep, read
+from turns import fastest
 from wavefront import Tree, cells, unfold
 from wavefront.data.trees import parse_tree
 
@@ -50,17 +50,6 @@ def node_by_node(cell: cells.TreeLSTM, tree: Tree, x: Tensor) -> Tensor:
         states.append(state)
         outputs.append(output)
     return torch.cat(outputs)
-
-
-def fastest(ways: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
-    """Seconds of each, the best of so many interleaved rounds."""
-    best = dict.fromkeys(ways, float("inf"))
-    for _ in range(rounds):
-        for name, way in ways.items():
-            began = time.perf_counter()
-            way()
-            best[name] = min(best[name], time.perf_counter() - began)
-    return best
 
 
 def passed(cell: cells.TreeLSTM, tree: Tree, x: Tensor, backend: str) -> None:
