@@ -151,7 +151,8 @@ def open_source(
 ) -> Source:
     """A file, a folder, a database with a query, or the name of a generator ("years") as a `Source`.
 
-    The format is seen from the names and first lines; the keywords are those of `Options` and `Source`. `like`: what `Source.describe` gave of the
+    The format is seen from the names and first lines; the keywords are those of `Options` and `Source`
+    (`valid_share` and `test_share` are its `shares`). `like`: what `Source.describe` gave of the
     data that a run was trained on; columns of the same names then have the same kinds.
 
     >>> source = open_source("years")

@@ -27,6 +27,8 @@ class Output(nn.Module, ABC):
         read(y)           y as the vector [..., read_size] that the network is given at the next step
     """
 
+    values = ""  # what y can be, in words, where `impossible` says what it cannot
+
     def __init__(self, features: int, event: tuple[int, ...]):
         super().__init__()
         self.features, self.event = features, event
@@ -64,8 +66,6 @@ class Output(nn.Module, ABC):
 
     def read(self, y: Tensor) -> Tensor:
         return y
-
-    values = ""  # what y can be, in words, where `impossible` says what it cannot
 
     def impossible(self, y: Tensor) -> Tensor | None:
         """Where y is no value that this output could have, [...]; None: any number is one."""
